@@ -1,0 +1,62 @@
+// swift-tools-version: 6.0
+import PackageDescription
+
+let swiftSettings: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  // Small accessors of Runtime are called from Operators' inner loops; without this a generic method in
+  // another module runs about 12 times slower (bench/README.md).
+  .unsafeFlags(["-cross-module-optimization"], .when(configuration: .release)),
+]
+
+func library(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .target(name: name, dependencies: dependencies, swiftSettings: swiftSettings)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .testTarget(name: name, dependencies: dependencies, swiftSettings: swiftSettings)
+}
+
+let package = Package(
+  name: "rulesd",
+  products: [.executable(name: "rulesd", targets: ["rulesd"])],
+  targets: [
+    // Doors to C and C++.
+    .target(name: "CColumns"),
+    .target(
+      name: "CDecode", dependencies: ["CColumns"],
+      cxxSettings: [.unsafeFlags(["-O3"])],
+      linkerSettings: [.linkedLibrary("simdjson")]),
+    .systemLibrary(name: "CRdkafka", pkgConfig: "rdkafka", providers: [.apt(["librdkafka-dev"])]),
+    .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+    .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+    .systemLibrary(
+      name: "CMicrohttpd", pkgConfig: "libmicrohttpd", providers: [.apt(["libmicrohttpd-dev"])]),
+
+    library("Catalog", []),
+    library("RuleLang", ["Catalog"]),
+    library("Runtime", ["Catalog", "CColumns"]),
+    library("Operators", ["Catalog", "Runtime", "CColumns"]),
+    library(
+      "Connectors",
+      ["Catalog", "Runtime", "CColumns", "CDecode", "CRdkafka", "CZlib", "CZstd", "CMicrohttpd"]),
+    library("Planner", ["Catalog", "RuleLang", "Runtime", "Operators", "CColumns"]),
+    library("Traffic", []),
+    .executableTarget(
+      name: "rulesd",
+      dependencies: [
+        "Catalog", "RuleLang", "Runtime", "Operators", "Connectors", "Planner", "Traffic",
+      ],
+      swiftSettings: swiftSettings),
+
+    tests("RuleLangTests", ["RuleLang", "Catalog", "Operators"]),
+    tests("RuntimeTests", ["Runtime", "CColumns"]),
+    tests("OperatorsTests", ["Operators", "Runtime", "Catalog", "CColumns"]),
+    tests("ConnectorsTests", ["Connectors", "Runtime", "CColumns", "CDecode", "CRdkafka"]),
+    tests("PlannerTests", ["Planner", "RuleLang", "Operators", "Runtime", "Catalog"]),
+    tests("TrafficTests", ["Traffic"]),
+    tests(
+      "EndToEnd",
+      ["rulesd", "RuleLang", "Runtime", "Operators", "Connectors", "Planner", "Traffic", "Catalog"]),
+  ],
+  cxxLanguageStandard: .cxx17
+)

@@ -1,0 +1,294 @@
+import Catalog
+
+/// What the checker makes of rule text: every name resolved to an index, every expression typed, every constant in
+/// the unit of its column. The planner reads nothing else.
+public struct TypedProgram: Sendable, Hashable {
+  public var sources: [TypedSource]
+  /// In an order in which each stream stands behind its input.
+  public var streams: [TypedStream]
+  public var metrics: [TypedMetric]
+  public var alerts: [TypedAlert]
+
+  public init(
+    sources: [TypedSource] = [], streams: [TypedStream] = [], metrics: [TypedMetric] = [],
+    alerts: [TypedAlert] = []
+  ) {
+    self.sources = sources
+    self.streams = streams
+    self.metrics = metrics
+    self.alerts = alerts
+  }
+}
+
+/// A column of a stream.
+public struct TypedColumn: Sendable, Hashable {
+  public var name: String
+  public var type: ValueType
+  /// Whether a row may hold null here.
+  public var isNullable: Bool
+  public init(name: String, type: ValueType, isNullable: Bool) {
+    self.name = name
+    self.type = type
+    self.isNullable = isNullable
+  }
+}
+
+/// A source: where records come from, how their time is read, what is required of them.
+public struct TypedSource: Sendable, Hashable {
+  public var name: String
+  public var origin: SourceRange
+  public var topic: String?
+  public var format: String
+  public var time: TimeSpec
+  public var fields: [TypedField]
+  public var requirements: [TypedRequirement]
+  /// The Kafka topic for this source's dead letters, where it names one.
+  public var deadLetterTopic: String?
+  /// The Kafka topic for this source's late rows, where it names one.
+  public var lateTopic: String?
+
+  public init(
+    name: String, origin: SourceRange, topic: String?, format: String, time: TimeSpec,
+    fields: [TypedField], requirements: [TypedRequirement], deadLetterTopic: String?,
+    lateTopic: String?
+  ) {
+    self.name = name
+    self.origin = origin
+    self.topic = topic
+    self.format = format
+    self.time = time
+    self.fields = fields
+    self.requirements = requirements
+    self.deadLetterTopic = deadLetterTopic
+    self.lateTopic = lateTopic
+  }
+
+  /// The columns that a pipeline on this source sees: one a field, in their order.
+  public var columns: [TypedColumn] {
+    fields.map { TypedColumn(name: $0.name, type: $0.type, isNullable: $0.isNullable) }
+  }
+}
+
+/// How event time and the watermark of a source come about. All in nanoseconds.
+public struct TimeSpec: Sendable, Hashable {
+  /// Index into the source's fields; always a timestamp, never nullable.
+  public var field: Int
+  /// How far a row may lie behind the largest time seen in its partition and still be in time
+  /// (`watermark` plus `allowed_lateness`).
+  public var boundNanos: Int64
+  /// After this long without a record a partition no longer holds the watermark back.
+  public var idleNanos: Int64
+  /// A record whose time lies further than this ahead of its Kafka timestamp is a dead letter.
+  public var maxAheadNanos: Int64
+
+  public init(field: Int, boundNanos: Int64, idleNanos: Int64, maxAheadNanos: Int64) {
+    self.field = field
+    self.boundNanos = boundNanos
+    self.idleNanos = idleNanos
+    self.maxAheadNanos = maxAheadNanos
+  }
+}
+
+public struct TypedField: Sendable, Hashable {
+  public var name: String
+  public var type: ValueType
+  /// Declared optional (`float?`) and without a default.
+  public var isNullable: Bool
+  public var unit: FieldUnit
+  /// Member names from the record's root; `["ctx", "route"]` for `from ctx.route`.
+  public var path: [String]
+  /// What a missing or null member becomes; such a field is not nullable.
+  public var defaultValue: Value?
+
+  public init(
+    name: String, type: ValueType, isNullable: Bool, unit: FieldUnit, path: [String],
+    defaultValue: Value? = nil
+  ) {
+    self.name = name
+    self.type = type
+    self.isNullable = isNullable
+    self.unit = unit
+    self.path = path
+    self.defaultValue = defaultValue
+  }
+}
+
+/// `require condition else "reason"`: a row for which the condition is not true is a dead letter with this reason.
+public struct TypedRequirement: Sendable, Hashable {
+  /// Over the source's columns; bool.
+  public var condition: TypedExpr
+  public var reason: String
+  public init(condition: TypedExpr, reason: String) {
+    self.condition = condition
+    self.reason = reason
+  }
+}
+
+public enum StreamInput: Sendable, Hashable {
+  case source(Int)
+  case stream(Int)
+}
+
+/// A named pipeline.
+public struct TypedStream: Sendable, Hashable {
+  public var name: String
+  public var origin: SourceRange
+  public var input: StreamInput
+  public var stages: [TypedStage]
+  /// The columns of its rows.
+  public var columns: [TypedColumn]
+  /// Where its rows come from windows: which, and what keys a row. `nil` for a stream of plain records.
+  public var windowing: Windowing?
+
+  public init(
+    name: String, origin: SourceRange, input: StreamInput, stages: [TypedStage],
+    columns: [TypedColumn], windowing: Windowing?
+  ) {
+    self.name = name
+    self.origin = origin
+    self.input = input
+    self.stages = stages
+    self.columns = columns
+    self.windowing = windowing
+  }
+}
+
+/// What a row of a windowed stream stands for.
+public struct Windowing: Sendable, Hashable {
+  public var window: WindowSpec
+  /// Indexes of the key columns in the stream's columns, in the order of `by`.
+  public var keyColumns: [Int]
+  public init(window: WindowSpec, keyColumns: [Int]) {
+    self.window = window
+    self.keyColumns = keyColumns
+  }
+}
+
+/// A tumbling window is a hopping one whose hop is its size. Windows are aligned to the epoch: [k·hop, k·hop + size).
+public struct WindowSpec: Sendable, Hashable {
+  public var sizeNanos: Int64
+  public var hopNanos: Int64
+  public init(sizeNanos: Int64, hopNanos: Int64) {
+    self.sizeNanos = sizeNanos
+    self.hopNanos = hopNanos
+  }
+}
+
+/// One step of a pipeline. Column indexes are those of the rows that enter the stage.
+public enum TypedStage: Sendable, Hashable {
+  /// Keeps the rows for which the condition is true (not false, not null).
+  case filter(TypedExpr)
+  /// Adds columns behind the present ones. An assignment sees those before it in the same `derive`.
+  case derive([TypedAssignment])
+  /// One row a key and window: the key columns, then one column an aggregate.
+  case aggregate(TypedAggregation)
+}
+
+public struct TypedAssignment: Sendable, Hashable {
+  public var name: String
+  public var expression: TypedExpr
+  public init(name: String, expression: TypedExpr) {
+    self.name = name
+    self.expression = expression
+  }
+}
+
+public struct TypedAggregation: Sendable, Hashable {
+  public var window: WindowSpec
+  /// Columns of the input to group by; their names carry over. Empty: one group for all.
+  public var keys: [Int]
+  public var aggregates: [TypedAggregate]
+  public init(window: WindowSpec, keys: [Int], aggregates: [TypedAggregate]) {
+    self.window = window
+    self.keys = keys
+    self.aggregates = aggregates
+  }
+}
+
+/// `name = function(argument, constants…, where filter)`.
+public struct TypedAggregate: Sendable, Hashable {
+  public var name: String
+  public var function: String
+  public var argument: TypedExpr?
+  public var constants: [Value]
+  /// Rows for which this is not true do not count.
+  public var filter: TypedExpr?
+  public var type: ValueType
+  public init(
+    name: String, function: String, argument: TypedExpr?, constants: [Value], filter: TypedExpr?,
+    type: ValueType
+  ) {
+    self.name = name
+    self.function = function
+    self.argument = argument
+    self.constants = constants
+    self.filter = filter
+    self.type = type
+  }
+}
+
+/// `metric name = expression by keys`: one record a row of a windowed stream.
+public struct TypedMetric: Sendable, Hashable {
+  public var name: String
+  public var origin: SourceRange
+  public var stream: Int
+  /// Over the stream's columns; numeric. A null makes no record.
+  public var value: TypedExpr
+  /// Key columns of the stream that label the record: all of its keys.
+  public var labels: [Int]
+  public init(name: String, origin: SourceRange, stream: Int, value: TypedExpr, labels: [Int]) {
+    self.name = name
+    self.origin = origin
+    self.stream = stream
+    self.value = value
+    self.labels = labels
+  }
+}
+
+/// `alert`: see docs/language.md for its life cycle. Always on a windowed stream; a window's end is an evaluation.
+public struct TypedAlert: Sendable, Hashable {
+  public var name: String
+  public var origin: SourceRange
+  public var stream: Int
+  /// Over the stream's columns; bool. Null is not true.
+  public var condition: TypedExpr
+  /// The condition as its author wrote it, for the evidence.
+  public var conditionText: String
+  public var forNanos: Int64
+  public var keepFiringNanos: Int64
+  public var severity: String
+  /// Beside the stream's keys, which label every alert. Templates use key columns only.
+  public var labels: [TypedTemplate]
+  public var annotations: [TypedTemplate]
+  public init(
+    name: String, origin: SourceRange, stream: Int, condition: TypedExpr, conditionText: String,
+    forNanos: Int64, keepFiringNanos: Int64, severity: String, labels: [TypedTemplate],
+    annotations: [TypedTemplate]
+  ) {
+    self.name = name
+    self.origin = origin
+    self.stream = stream
+    self.condition = condition
+    self.conditionText = conditionText
+    self.forNanos = forNanos
+    self.keepFiringNanos = keepFiringNanos
+    self.severity = severity
+    self.labels = labels
+    self.annotations = annotations
+  }
+}
+
+/// A named text with values in it.
+public struct TypedTemplate: Sendable, Hashable {
+  public enum Part: Sendable, Hashable {
+    case text(String)
+    /// Over the stream's columns; printed in the unit of its type (`2.31s`, `1.2%`, `80 GiB`).
+    case value(TypedExpr)
+  }
+  public var name: String
+  public var parts: [Part]
+  public init(name: String, parts: [Part]) {
+    self.name = name
+    self.parts = parts
+  }
+}

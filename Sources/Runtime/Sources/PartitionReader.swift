@@ -1,0 +1,93 @@
+/// What a `read` found.
+public enum ReadOutcome: Sendable, Hashable {
+  /// The batch holds at least one row or reject.
+  case records
+  /// Nothing at the moment. Live sources only; says nothing about the partition's end (the broker may be away).
+  case nothingYet
+  /// Nothing, and the broker confirmed, after the last record was read, that there is nothing more. Live sources only.
+  case caughtUp
+  /// The recording, or a bounded read of a topic, is at its end. Every later read says the same.
+  case end
+}
+
+/// Who a partition is, in records and in commits.
+public struct PartitionIdentity: Sendable, Hashable, Comparable {
+  /// Index among the program's sources.
+  public var source: Int
+  /// The Kafka topic, or the file's name.
+  public var topic: String
+  public var partition: Int32
+  public init(source: Int, topic: String, partition: Int32) {
+    self.source = source
+    self.topic = topic
+    self.partition = partition
+  }
+  /// The order in which partials are merged: source, then partition, then topic.
+  public static func < (a: Self, b: Self) -> Bool {
+    (a.source, a.partition, a.topic) < (b.source, b.partition, b.topic)
+  }
+}
+
+/// Reads one partition of a source. Owned by one worker thread at a time.
+public protocol PartitionReader: AnyObject {
+  var identity: PartitionIdentity { get }
+  /// Clears the batch and fills it with at most `batch.capacity` rows. Does not block for longer than a few milliseconds when
+  /// the source is live. Throws `SourceFailure` when the partition cannot be read any further.
+  func read(into batch: RecordBatch) throws -> ReadOutcome
+}
+
+/// A source that cannot go on: a recording that cannot be opened or is corrupt in the middle.
+public struct SourceFailure: Error, CustomStringConvertible, Sendable {
+  public var description: String
+  public init(_ description: String) { self.description = description }
+}
+
+/// Where a partition may be resumed: everything before `offset` is done, flushed and forgotten.
+public struct CommitPoint: Sendable, Hashable {
+  public var partition: PartitionIdentity
+  public var offset: Int64
+  /// At most 4 KiB of ASCII that comes back with `PartitionStart.metadata`.
+  public var metadata: String
+  public init(partition: PartitionIdentity, offset: Int64, metadata: String) {
+    self.partition = partition
+    self.offset = offset
+    self.metadata = metadata
+  }
+}
+
+/// A partition that a live source was given.
+public struct PartitionStart: @unchecked Sendable {
+  // @unchecked: the reader is handed over to one worker and not touched by the sender again.
+  public var reader: any PartitionReader
+  /// Where reading starts, and the metadata that was committed with that offset; `nil` when nothing was committed.
+  public var committedOffset: Int64?
+  public var metadata: String
+  public init(reader: any PartitionReader, committedOffset: Int64?, metadata: String) {
+    self.reader = reader
+    self.committedOffset = committedOffset
+    self.metadata = metadata
+  }
+}
+
+public enum AssignmentChange: Sendable {
+  case assigned([PartitionStart])
+  /// The worker must stop reading these; the source waits for `LiveSource.released` before it gives them away.
+  case revoked([PartitionIdentity])
+}
+
+/// A source whose partitions come and go: a Kafka consumer. All calls come from the control thread.
+public protocol LiveSource: AnyObject {
+  var schema: SourceSchema { get }
+  /// Serves callbacks and reports assignment changes; blocks for at most `timeoutMillis`.
+  func poll(timeoutMillis: Int) -> [AssignmentChange]
+  /// Answers a `revoked`: no reader of these will be called again. Commits, if any, were made before.
+  func released(_ partitions: [PartitionIdentity])
+  /// Commits synchronously; throws when the broker refuses or cannot be reached (the caller tries again later).
+  func commit(_ points: [CommitPoint]) throws
+  /// What is wrong now, for `/readyz`: `nil` when connected and assigned.
+  var problem: String? { get }
+  /// Broker's end minus position, by partition, as far as known.
+  func lagRecords() -> [PartitionIdentity: Int64]
+  /// Leaves the group.
+  func close()
+}
