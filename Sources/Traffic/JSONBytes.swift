@@ -1,4 +1,5 @@
-/// JSON written by hand into bytes: traffic is made faster than the engine reads it, or a benchmark would measure the wrong program.
+/// JSON written by hand into bytes: traffic is made faster than the engine reads it, or a benchmark would
+/// measure the wrong program.
 extension [UInt8] {
   @inline(__always)
   mutating func append(text: StaticString) {

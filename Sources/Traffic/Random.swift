@@ -1,9 +1,10 @@
 import Glibc
 
-/// A seeded generator of our own, so that one seed means the same bytes on every machine and with every release of Swift.
+/// A seeded generator of our own, so that one seed means the same bytes on every machine and with every
+/// release of Swift.
 ///
-/// xoshiro256++ 1.0 by Blackman and Vigna (prng.di.unimi.it), its state filled by SplitMix64 as its authors advise.
-/// Not for secrets.
+/// xoshiro256++ 1.0 by Blackman and Vigna (prng.di.unimi.it), its state filled by SplitMix64 as its authors
+/// advise. Not for secrets.
 public struct TrafficRandom: Sendable {
   private var a: UInt64
   private var b: UInt64
@@ -36,7 +37,8 @@ public struct TrafficRandom: Sendable {
     Double(next() &>> 11) * 0x1p-53
   }
 
-  /// At least 0 and below `bound`, which is above 0. Multiply and shift (Lemire): a bias below 2^-32 is no matter here.
+  /// At least 0 and below `bound`, which is above 0. Multiply and shift (Lemire): a bias below 2^-32 is no
+  /// matter here.
   public mutating func below(_ bound: Int) -> Int {
     Int(truncatingIfNeeded: ((next() &>> 32) &* UInt64(truncatingIfNeeded: bound)) &>> 32)
   }

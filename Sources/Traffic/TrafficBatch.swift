@@ -13,13 +13,16 @@ public enum TrafficTopic: UInt8, Sendable, Hashable, CaseIterable {
   }
 }
 
-/// Records in the order in which they arrive, one payload behind the other in `bytes`. Reused from fill to fill.
+/// Records in the order in which they arrive, one payload behind the other in `bytes`. Reused from fill to
+/// fill.
 public struct TrafficBatch: Sendable {
   public struct Entry: Sendable {
     public var topic: TrafficTopic
-    /// When the record reaches its topic, nanoseconds since the epoch; never below that of the entry before it.
+    /// When the record reaches its topic, nanoseconds since the epoch; never below that of the entry before
+    /// it.
     public var arrivalNanos: Int64
-    /// What the payload's own time field says, to the field's unit; at most some seconds before `arrivalNanos`.
+    /// What the payload's own time field says, to the field's unit; at most some seconds before
+    /// `arrivalNanos`.
     public var eventNanos: Int64
     /// The JSON object in `bytes`, without a line end.
     public var payload: Range<Int>
@@ -52,8 +55,8 @@ public struct TrafficBatch: Sendable {
         key: keyStart..<keys.count))
   }
 
-  /// The partition of an entry among `count`, above 0: by FNV-1a of its key. A recording and a topic made with the same
-  /// count hold the same rows in the same partitions, and therefore give the same output.
+  /// The partition of an entry among `count`, above 0: by FNV-1a of its key. A recording and a topic made
+  /// with the same count hold the same rows in the same partitions, and therefore give the same output.
   public func partition(of entry: Entry, count: Int) -> Int {
     var hash: UInt64 = 0xcbf2_9ce4_8422_2325
     for index in entry.key {

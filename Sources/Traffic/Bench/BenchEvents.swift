@@ -1,7 +1,8 @@
-/// The events that `make bench` measures on: ten fields, about 250 bytes, `partitions` files over the same stretch of event time.
+/// The events that `make bench` measures on: ten fields, about 250 bytes, `partitions` files over the same
+/// stretch of event time.
 ///
-/// The values are skewed as a service's are: tenants and services have a large head and a long tail. Every partition has
-/// a generator of its own, so that one can be made without the others and all are repeatable.
+/// The values are skewed as a service's are: tenants and services have a large head and a long tail. Every
+/// partition has a generator of its own, so that one can be made without the others and all are repeatable.
 public struct BenchEvents: Sendable {
   public static let tenantCount = 400
   public static let serviceCount = 60
@@ -31,7 +32,8 @@ public struct BenchEvents: Sendable {
   private let rows: Int
   private var row = 0
   private var random: TrafficRandom
-  /// `","service":"service-007","region":"eu-west-1"` for each service and region, `"tenant-0137"` for each tenant.
+  /// `","service":"service-007","region":"eu-west-1"` for each service and region, `"tenant-0137"` for each
+  /// tenant.
   private let origins: [[UInt8]]
   private let tenants: [[UInt8]]
   private let routes: [[UInt8]]
@@ -59,7 +61,8 @@ public struct BenchEvents: Sendable {
 
   private mutating func line(_ bytes: inout [UInt8]) {
     let progress = Int64(Double(row) / Double(rows) * Double(Self.spanNanos))
-    // Up to half a second back, every hundredth up to four: in order to the watermark's taste, not to the eye.
+    // Up to half a second back, every hundredth up to four: in order to the watermark's taste, not to the
+    // eye.
     let back = random.below(100) == 0 ? random.below(4_000) : random.below(500)
     let millis = Int((Self.startNanos + progress) / 1_000_000) - back
     bytes.append(text: #"{"ts":"#)
@@ -76,7 +79,8 @@ public struct BenchEvents: Sendable {
     let fate = random.below(1_000)
     bytes.append(decimal: fate < 12 ? 503 : fate < 20 ? 500 : fate < 45 ? 404 : 200)
     bytes.append(text: #","latency_ms":"#)
-    // A heavy tail without a logarithm: the reciprocal of a uniform value has p50 2 and p99 100 times the least.
+    // A heavy tail without a logarithm: the reciprocal of a uniform value has p50 2 and p99 100 times the
+    // least.
     let micros = (4_000 + 260 * service) * 1_000 / (1 + random.below(1_000))
     bytes.append(thousandths: min(micros * 4 + random.below(1_000), 30_000_000))
     bytes.append(text: #","bytes":"#)

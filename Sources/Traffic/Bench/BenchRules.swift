@@ -30,8 +30,8 @@ public enum BenchRules {
 
   /// `count` rules, each a stream with one metric or one alert, all different, repeatable from the seed.
   ///
-  /// Of every twenty, eleven look at one tenant, five at one service, two at one route of a service, one at a region's
-  /// failures, and one at the whole stream.
+  /// Of every twenty, eleven look at one tenant, five at one service, two at one route of a service, one at a
+  /// region's failures, and one at the whole stream.
   public static func many(_ count: Int, seed: UInt64 = 7) -> String {
     var random = TrafficRandom(seed: seed)
     var text = source

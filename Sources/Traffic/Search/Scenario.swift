@@ -32,7 +32,8 @@ public enum TrafficScenario: String, Sendable, CaseIterable {
     case .anomalySpike: [Effect(.load(service: "suggest", factor: 4), from: 10, until: 15)]
     case .incident:
       [
-        // The segment merges of a filling disk slow the index down; what waits on it fails; the indexer falls behind.
+        // The segment merges of a filling disk slow the index down; what waits on it fails; the indexer falls
+        // behind.
         Effect(.disk(host: "es-data-2", peakRatio: 0.87), from: 4, until: 22),
         Effect(.slow(service: "index-reader", share: 0.08), from: 6, until: 17),
         Effect(.slow(service: "search-api", share: 0.04), from: 8, until: 17),

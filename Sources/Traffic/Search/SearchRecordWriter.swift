@@ -2,6 +2,7 @@ import Glibc
 
 /// Writes the search service's records as JSON: requests with their logs and spans, and gauges.
 struct SearchRecordWriter: Sendable {
+  private let startNanos: Int64
   private let wantsEvents: Bool
   private let wantsLogs: Bool
   private let wantsSpans: Bool
@@ -13,14 +14,16 @@ struct SearchRecordWriter: Sendable {
   /// For what only logs and spans hold.
   private var details: TrafficRandom
 
-  init(seed: UInt64, topics: Set<TrafficTopic>, profiles: [ServiceProfile]) {
+  init(options: SearchTrafficOptions, profiles: [ServiceProfile]) {
+    let topics = options.topics
+    startNanos = options.startNanos
     wantsEvents = topics.contains(.events)
     wantsLogs = topics.contains(.logs)
     wantsSpans = topics.contains(.spans)
     wantsLag = topics.contains(.lag)
     wantsDisk = topics.contains(.disk)
     self.profiles = profiles
-    details = TrafficRandom(seed: seed ^ 0xbb67_ae85_84ca_a73b)
+    details = TrafficRandom(seed: options.seed ^ 0xbb67_ae85_84ca_a73b)
     origins = profiles.map { profile in
       ServiceProfile.regions.flatMap { region in
         profile.routes.map { route in
@@ -56,7 +59,7 @@ struct SearchRecordWriter: Sendable {
       region: min(random.below(ServiceProfile.regions.count), random.below(ServiceProfile.regions.count)),
       route: min(random.below(profile.routes.count), random.below(profile.routes.count)),
       status: 200, latencyMicros: 0, traceHigh: random.next(), traceLow: random.next(),
-      endNanos: arrivalNanos &- Self.delayNanos(&random))
+      endNanos: max(startNanos, arrivalNanos &- Self.delayNanos(&random)))
     if random.chance(service.errorRatio) {
       request.status = [500, 500, 503, 503, 504][random.below(5)]
     } else if random.chance(0.015) {

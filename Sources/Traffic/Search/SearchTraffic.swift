@@ -6,7 +6,8 @@ public struct SearchTrafficOptions: Sendable {
   public var startNanos: Int64
   /// How long the traffic lasts; nil for no end.
   public var durationNanos: Int64?
-  /// Requests per second over all services; logs, spans and gauges come on top. Held between 0.001 and 10 million.
+  /// Requests per second over all services; logs, spans and gauges come on top. Held between 0.001 and 10
+  /// million.
   public var requestsPerSecond = 200.0
   /// Names among `SearchTraffic.serviceNames`; the others send nothing. Empty for all.
   public var services: [String] = []
@@ -18,10 +19,12 @@ public struct SearchTrafficOptions: Sendable {
   }
 }
 
-/// Seeded, repeatable traffic of a search service: its requests, some of their logs and spans, and gauges of lag and disk.
+/// Seeded, repeatable traffic of a search service: its requests, some of their logs and spans, and gauges of
+/// lag and disk.
 ///
 /// One seed and one set of options give the same bytes. Records come in the order of arrival; event times run
-/// behind it by a few hundredths of a second, every fiftieth by up to two seconds, a span's by its duration as well.
+/// behind it by a few hundredths of a second, every fiftieth by up to two seconds, a span's by its duration
+/// as well.
 public struct SearchTraffic: Sendable {
   public static var serviceNames: [String] { ServiceProfile.all.map(\.name) }
 
@@ -55,7 +58,7 @@ public struct SearchTraffic: Sendable {
     services = wanted.enumerated().map { ServiceState($1, index: $0) }
     requests = TrafficRandom(seed: options.seed)
     gauges = TrafficRandom(seed: options.seed ^ 0x6a09_e667_f3bc_c908)
-    writer = SearchRecordWriter(seed: options.seed, topics: options.topics, profiles: wanted)
+    writer = SearchRecordWriter(options: options, profiles: wanted)
   }
 
   /// The event time that the traffic has reached, nanoseconds since the epoch.
@@ -93,7 +96,8 @@ public struct SearchTraffic: Sendable {
     return services.count - 1
   }
 
-  /// Sets every service to what the scenario makes of it in the coming second, and reports the gauges when it is time.
+  /// Sets every service to what the scenario makes of it in the coming second, and reports the gauges when it
+  /// is time.
   private mutating func startSecond(_ batch: inout TrafficBatch) {
     let second = elapsedNanos / Self.secondNanos
     secondEndNanos &+= Self.secondNanos
