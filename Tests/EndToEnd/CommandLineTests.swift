@@ -23,7 +23,7 @@ func runCaptured(
 }
 
 /// A command with one of everything, that prints what it was given.
-private let echo = Command(
+private let echoPage = CommandPage(
   name: "echo", summary: "for tests", positionals: "PATH…", positionalCount: 1...2, details: "",
   options: [
     .option("seed", "N", "a number"),
@@ -32,17 +32,18 @@ private let echo = Command(
     .option("set", "NAME=VALUE", letter: "X", repeatable: true, "pairs"),
     .flag("quiet", letter: "q", "a flag"),
   ],
-  examples: [CommandExample("rulesd echo --seed 1 a", "prints")],
-  run: { arguments, environment in
-    let seed = try arguments.integer("seed", 0...100).map { "\($0)" } ?? "-"
-    let wait = try arguments.duration("wait").map { "\($0)" } ?? "-"
-    let mode = try arguments.choice("mode", among: ["fast", "slow"]) ?? "-"
-    let pairs = try arguments.pairs("set").map { "\($0.name)→\($0.value)" }
-    try environment.say(
-      "\(arguments.positionals) seed \(seed) wait \(wait) mode \(mode) set \(pairs) quiet \(arguments.flag("quiet"))"
-    )
-    return .ok
-  })
+  examples: [CommandExample("rulesd echo --seed 1 a", "prints")])
+
+private let echo = Command(echoPage) { arguments, environment in
+  let seed = try arguments.integer("seed", 0...100).map { "\($0)" } ?? "-"
+  let wait = try arguments.duration("wait").map { "\($0)" } ?? "-"
+  let mode = try arguments.choice("mode", among: ["fast", "slow"]) ?? "-"
+  let pairs = try arguments.pairs("set").map { "\($0.name)→\($0.value)" }
+  let quiet = arguments.flag("quiet")
+  try environment.say(
+    "\(arguments.positionals) seed \(seed) wait \(wait) mode \(mode) set \(pairs) quiet \(quiet)")
+  return .ok
+}
 
 @Suite struct CommandLineTests {
   @Test(arguments: [
@@ -95,9 +96,9 @@ private let echo = Command(
     }
   }
 
-  @Test(arguments: allCommands.map(\.name))
+  @Test(arguments: allCommands.map(\.page.name))
   func everyCommandHasHelpWithAnExample(_ name: String) throws {
-    let command = try #require(allCommands.first { $0.name == name })
+    let command = try #require(allCommands.first { $0.page.name == name }?.page)
     let result = runCaptured([name, "--help"])
     #expect(result.exit == .ok)
     #expect(result.output.contains("usage: rulesd \(name)"))
@@ -108,11 +109,11 @@ private let echo = Command(
   }
 
   /// The option tables must take the examples that the help shows.
-  @Test(arguments: allCommands.flatMap(\.examples).map(\.line))
+  @Test(arguments: allCommands.flatMap(\.page.examples).map(\.line))
   func everyExampleParses(_ line: String) throws {
     let words = line.split(separator: "|").last?.split(separator: " ").map(String.init) ?? []
     let start = try #require(words.firstIndex(of: "rulesd"))
-    let command = try #require(allCommands.first { $0.name == words[start + 1] })
+    let command = try #require(allCommands.first { $0.page.name == words[start + 1] }?.page)
     let arguments = words[(start + 2)...].prefix { $0 != ">" && $0 != "&&" }
     _ = try ParsedArguments(Array(arguments), for: command)
   }
@@ -120,7 +121,7 @@ private let echo = Command(
   @Test func versionAndOverview() {
     #expect(runCaptured(["--version"]).output == "rulesd \(versionText)\n")
     let help = runCaptured(["--help"])
-    for command in allCommands { #expect(help.output.contains("  \(command.name)")) }
+    for command in allCommands { #expect(help.output.contains("  \(command.page.name)")) }
     #expect(help.exit == .ok)
   }
 

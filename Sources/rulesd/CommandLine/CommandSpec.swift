@@ -40,8 +40,8 @@ struct CommandExample: Sendable {
   }
 }
 
-/// A command as its user meets it, and the function behind it.
-struct Command: Sendable {
+/// A command as its user meets it: what the help page shows and the arguments are read by.
+struct CommandPage: Sendable {
   let name: String
   /// One line for the list of commands.
   let summary: String
@@ -53,9 +53,22 @@ struct Command: Sendable {
   let details: String
   let options: [OptionSpec]
   let examples: [CommandExample]
-  let run: @Sendable (ParsedArguments, CommandEnvironment) throws -> ExitCode
 
   static let unlimited = 1_000_000
+}
+
+/// A command and the function behind it.
+struct Command: Sendable {
+  let page: CommandPage
+  let run: @Sendable (ParsedArguments, CommandEnvironment) throws -> ExitCode
+
+  init(
+    _ page: CommandPage,
+    run: @escaping @Sendable (ParsedArguments, CommandEnvironment) throws -> ExitCode
+  ) {
+    self.page = page
+    self.run = run
+  }
 }
 
 /// What ends a command before its work is done. The message names what is wrong and, where it can, what to

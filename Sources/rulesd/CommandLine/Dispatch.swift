@@ -5,14 +5,14 @@ func runCommandLine(
 ) -> ExitCode {
   do {
     guard let first = arguments.first else {
-      try environment.standardError.write(overviewHelp(commands))
+      try environment.standardError.write(overviewHelp(commands.map(\.page)))
       return .usage
     }
     if ["--help", "-h", "help"].contains(first) {
       if first == "help", arguments.count > 1 {
-        try environment.standardOutput.write(commandHelp(try find(arguments[1], among: commands)))
+        try environment.standardOutput.write(commandHelp(try find(arguments[1], among: commands).page))
       } else {
-        try environment.standardOutput.write(overviewHelp(commands))
+        try environment.standardOutput.write(overviewHelp(commands.map(\.page)))
       }
       return .ok
     }
@@ -21,9 +21,9 @@ func runCommandLine(
       return .ok
     }
     let command = try find(first, among: commands)
-    let parsed = try ParsedArguments(Array(arguments.dropFirst()), for: command)
+    let parsed = try ParsedArguments(Array(arguments.dropFirst()), for: command.page)
     if parsed.wantsHelp {
-      try environment.standardOutput.write(commandHelp(command))
+      try environment.standardOutput.write(commandHelp(command.page))
       return .ok
     }
     return try command.run(parsed, environment)
@@ -38,8 +38,8 @@ func runCommandLine(
 }
 
 private func find(_ name: String, among commands: [Command]) throws(CommandFailure) -> Command {
-  if let command = commands.first(where: { $0.name == name }) { return command }
-  let meant = closest(to: name, among: commands.map(\.name) + ["--help", "--version"])
+  if let command = commands.first(where: { $0.page.name == name }) { return command }
+  let meant = closest(to: name, among: commands.map(\.page.name) + ["--help", "--version"])
   throw .usage(
     name.hasPrefix("-") ? "unknown option `\(name)`" : "there is no command `\(name)`",
     hint: meant.map { "did you mean `\($0)`?" } ?? "rulesd --help lists the commands")

@@ -1,7 +1,7 @@
 let versionText = "0.1.0"
 
 /// The page that `rulesd --help` prints.
-func overviewHelp(_ commands: [Command]) -> String {
+func overviewHelp(_ commands: [CommandPage]) -> String {
   let width = (commands.map(\.name.count).max() ?? 0) + 2
   var text = """
     rulesd \(versionText): rules over streams, compiled into one graph that runs on Kafka and on recordings
@@ -25,7 +25,7 @@ func overviewHelp(_ commands: [Command]) -> String {
 }
 
 /// The page that `rulesd COMMAND --help` prints.
-func commandHelp(_ command: Command) -> String {
+func commandHelp(_ command: CommandPage) -> String {
   var text = "\(command.summary)\n\nusage: rulesd \(command.name)"
   if !command.positionals.isEmpty { text += " \(command.positionals)" }
   text += " [options]\n"

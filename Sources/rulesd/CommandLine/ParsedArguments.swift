@@ -5,7 +5,7 @@ struct ParsedArguments {
   private(set) var wantsHelp = false
 
   /// Throws a usage failure for what the command does not have.
-  init(_ arguments: [String], for command: Command) throws(CommandFailure) {
+  init(_ arguments: [String], for command: CommandPage) throws(CommandFailure) {
     var index = 0
     var onlyPositionals = false
     while index < arguments.count {
@@ -54,7 +54,7 @@ struct ParsedArguments {
   }
 
   private static func find(
-    _ argument: String, in command: Command
+    _ argument: String, in command: CommandPage
   ) throws(CommandFailure) -> (OptionSpec, attached: String?) {
     guard argument.hasPrefix("--") else {
       // `-X value` and `-Xvalue`, as librdkafka's own tools read it.

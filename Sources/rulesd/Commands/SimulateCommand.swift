@@ -1,15 +1,15 @@
 import Traffic
 
-let simulateCommand = Command(
+let simulatePage = CommandPage(
   name: "simulate",
   summary: "make seeded, repeatable traffic of a search service, into files or into Kafka",
   positionals: "", positionalCount: 0...0,
   details: """
-    Writes requests (search.events), their logs (search.logs) and spans (search.spans), and gauges of consumer lag
-    (ops.lag) and disk use (ops.disk). The same options give the same bytes.
+    Writes requests (search.events), their logs (search.logs) and spans (search.spans), and gauges of
+    consumer lag (ops.lag) and disk use (ops.disk). The same options give the same bytes.
 
     scenarios:
-    \(TrafficScenario.allCases.map { "  \(scenarioColumn($0.rawValue))\($0.summary)" }.joined(separator: "\n"))
+    \(TrafficScenario.allCases.map(scenarioLine).joined(separator: "\n"))
     """,
   options: [
     .option("scenario", "NAME", "what goes wrong, see above; default steady"),
@@ -33,19 +33,21 @@ let simulateCommand = Command(
     CommandExample(
       "rulesd simulate --scenario error_spike --topic search.events --partitions 4 --out traffic",
       "four partitions of one topic"),
-  ],
-  run: { arguments, environment in
-    let plan = try SimulationPlan(arguments)
-    guard let directory = arguments.text("out") else {
-      throw CommandFailure.usage("simulate needs --out DIR")
-    }
-    let destination = try RecordingDirectory(directory, plan)
-    try simulate(plan, into: destination, environment)
-    return .ok
-  })
+  ])
 
-private func scenarioColumn(_ name: String) -> String {
-  name + String(repeating: " ", count: max(1, 16 - name.count))
+let simulateCommand = Command(simulatePage) { arguments, environment in
+  let plan = try SimulationPlan(arguments)
+  guard let directory = arguments.text("out") else {
+    throw CommandFailure.usage("simulate needs --out DIR")
+  }
+  let destination = try RecordingDirectory(directory, plan)
+  try simulate(plan, into: destination, environment)
+  return .ok
+}
+
+private func scenarioLine(_ scenario: TrafficScenario) -> String {
+  let gap = String(repeating: " ", count: max(1, 16 - scenario.rawValue.count))
+  return "  \(scenario.rawValue)\(gap)\(scenario.summary)"
 }
 
 /// What `simulate` was asked for, checked.
