@@ -141,6 +141,8 @@ private let echo = Command(echoPage) { arguments, environment in
       ("2026-11-21T03:00:00Z", 1_795_230_000_000_000_000), ("1970-01-01", 0),
       ("2000-02-29T23:59:59Z", 951_868_799_000_000_000), ("2026-11-21T03:00:00", nil), ("2026-13-01", nil),
       ("9999-01-01", nil), ("now", nil), ("", nil), ("2026-11-21T24:00:00Z", nil),
+      ("1970-01-01T00:00:01.5Z", 1_500_000_000),
+      ("1970-01-01T00:00:00.000000001Z", 1), ("1970-01-01T00:00:00.Z", nil), ("1970-01-01T00:00:00.1x", nil),
     ] as [(String, Int64?)])
   func timestamps(_ text: String, _ nanos: Int64?) {
     #expect(timestampNanos(text) == nanos)

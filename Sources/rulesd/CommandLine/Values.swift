@@ -21,24 +21,29 @@ func durationNanos(_ text: String) -> Int64? {
   return total
 }
 
-/// Nanoseconds since the epoch of `2026-11-21T03:00:00Z` or `2026-11-21`, UTC, from 1970 to 2261; nil for
-/// anything else.
+/// Nanoseconds since the epoch of `2026-11-21T03:00:00Z`, with a fraction of a second or without, or of
+/// `2026-11-21`; UTC, from 1970 to 2261. Nil for anything else.
 func timestampNanos(_ text: String) -> Int64? {
   let parts = text.split(separator: "T", maxSplits: 1, omittingEmptySubsequences: false)
   let date = parts[0].split(separator: "-", omittingEmptySubsequences: false).map { Int($0) }
   guard date.count == 3, let year = date[0], let month = date[1], let day = date[2],
     (1970...2261).contains(year), (1...12).contains(month), (1...31).contains(day)
   else { return nil }
-  var seconds = daysSinceEpoch(year: year, month: month, day: day) * 86_400
-  if parts.count == 2 {
-    guard parts[1].hasSuffix("Z") else { return nil }
-    let time = parts[1].dropLast().split(separator: ":", omittingEmptySubsequences: false).map { Int($0) }
-    guard time.count == 3, let hour = time[0], let minute = time[1], let second = time[2],
-      (0...23).contains(hour), (0...59).contains(minute), (0...59).contains(second)
-    else { return nil }
-    seconds += hour * 3_600 + minute * 60 + second
+  let days = Int64(daysSinceEpoch(year: year, month: month, day: day)) * 86_400_000_000_000
+  if parts.count == 1 { return days }
+  guard parts[1].hasSuffix("Z") else { return nil }
+  let whole = parts[1].dropLast().split(separator: ".", maxSplits: 1, omittingEmptySubsequences: false)
+  let time = whole[0].split(separator: ":", omittingEmptySubsequences: false).map { Int64($0) }
+  guard time.count == 3, let hour = time[0], let minute = time[1], let second = time[2],
+    (0...23).contains(hour), (0...59).contains(minute), (0...59).contains(second)
+  else { return nil }
+  var fraction: Int64 = 0
+  if whole.count == 2 {
+    let digits = whole[1]
+    guard (1...9).contains(digits.count), digits.allSatisfy({ $0.isASCII && $0.isNumber }) else { return nil }
+    fraction = Int64(digits + String(repeating: "0", count: 9 - digits.count)) ?? 0
   }
-  return Int64(seconds) * 1_000_000_000
+  return days + (hour * 3_600 + minute * 60 + second) * 1_000_000_000 + fraction
 }
 
 /// Days from 1970-01-01 (Hinnant, "chrono-Compatible Low-Level Date Algorithms").
