@@ -12,7 +12,8 @@ public struct CompileResult: Sendable {
 
 /// Compiles files into one program: names are known across all of them, whatever their order.
 ///
-/// Reports all errors that can be found in one run. Never throws or traps, whatever the text. Cost: linear in the text.
+/// Reports all errors that can be found in one run. Never throws or traps, whatever the text. Cost:
+/// linear in the text.
 public func compileRules(_ files: [SourceFile], catalog: Catalog) -> CompileResult {
   var texts: [SourceText] = []
   var unreadable: [Diagnostic] = []

@@ -2,8 +2,9 @@ import Foundation
 import RuleLang
 import Testing
 
-/// A case is a file: rules, then `=== diagnostics` and what `check` prints of them, then `=== program` and the typed program's
-/// dump when there are no errors. `RULESD_REWRITE_CASES=1 swift test` writes what is printed now into the files.
+/// A case is a file: rules, then `=== diagnostics` and what `check` prints of them, then `===
+/// program` and the typed program's dump when there are no errors. `RULESD_REWRITE_CASES=1 swift
+/// test` writes what is printed now into the files.
 @Suite struct CaseTests {
   static let cases = (try? files(in: "Cases", ending: "case").map(\.lastPathComponent)) ?? []
 
@@ -27,4 +28,19 @@ import Testing
   }
 
   @Test func thereAreCases() { #expect(Self.cases.count > 10) }
+}
+
+/// Lines of the list of rules that users want, as complete programs.
+@Suite struct WantedRulesTests {
+  static let programs = (try? files(in: "Wanted", ending: "rules").map(\.lastPathComponent)) ?? []
+
+  @Test(arguments: programs) func compilesWithoutAnyDiagnostic(_ name: String) throws {
+    let text = try String(
+      contentsOf: testFolder.appendingPathComponent("Wanted/\(name)"), encoding: .utf8)
+    #expect(rendered(text, path: name) == "")
+    let program = try #require(compile(text).program)
+    #expect(!program.alerts.isEmpty || !program.metrics.isEmpty)
+  }
+
+  @Test func thereArePrograms() { #expect(Self.programs.count == 5) }
 }

@@ -1,6 +1,7 @@
 import Catalog
 
-/// Functions of the same shapes as the product's, so that the language is tested without its operators.
+/// Functions of the same shapes as the product's, so that the language is tested without its
+/// operators.
 let testCatalog = Catalog(
   scalarFunctions: [
     scalar("abs", ["x"], example: "abs(retries)") { numeric($0[0], "abs") },

@@ -61,8 +61,8 @@ extension ExpressionChecker {
     }
   }
 
-  /// Arguments of one physical type: an int beside a float or ratio becomes a double, and `null` gets the result's type.
-  /// Constant parameters stay as they are.
+  /// Arguments of one physical type: an int beside a float or ratio becomes a double, and `null`
+  /// gets the result's type. Constant parameters stay as they are.
   private func physical(
     _ arguments: [Checked], of spec: ScalarFunctionSpec, result: ValueType
   ) -> [TypedExpr] {
@@ -201,6 +201,7 @@ extension ExpressionChecker {
       parameters.isEmpty
       ? "no value" : "\(parameters.count) (\(parameters.joined(separator: ", ")))"
     reporter.report(
-      .badArguments, "`\(spec.name)` takes \(takes), not \(given.count)", at: range, hint: hint)
+      .badArguments,
+      "`\(spec.name)` takes \(takes), and \(given.count) \(given.count == 1 ? "is" : "are") given", at: range, hint: hint)
   }
 }

@@ -1,6 +1,7 @@
 import Catalog
 
-/// Makes a typed program of a syntax tree. Goes on after an error: what is unknown because of it is not complained about.
+/// Makes a typed program of a syntax tree. Goes on after an error: what is unknown because of it is
+/// not complained about.
 struct Checker {
   /// Where a name of the namespace of sources and streams leads.
   enum Input {
@@ -65,12 +66,10 @@ struct Checker {
   }
 
   func duplicate(_ name: NameSyntax, _ what: String, first: TextRange) {
-    let place = reporter.place(first)
     reporter.report(
       .duplicateName, "the \(what) `\(name.text)` is declared twice", at: name.range, "again",
       context: [(first, "first here")],
-      hint: "the first one is at \(place.file):\(place.line):\(place.column); "
-        + "all files form one program")
+      hint: first.file == name.range.file ? nil : "all files form one program")
   }
 
   private mutating func declareInputs() {
@@ -98,12 +97,14 @@ struct Checker {
   }
 
   private func warnOfUnused() {
+    // What has errors may not be seen to use what it uses.
+    if reporter.hasErrors { return }
     for (index, source) in syntax.sources.enumerated() where !usedSources.contains(index) {
       // The second of two declarations is nobody's.
       guard case .source(index)? = inputs[source.name.text] else { continue }
       reporter.report(
         .unused, "the source `\(source.name.text)` is never used", at: source.name.range,
-        hint: "it is not read")
+        hint: "no stream reads it, so it is not read")
     }
     for (index, stream) in syntax.streams.enumerated() where !usedStreams.contains(index) {
       guard case .stream(index)? = inputs[stream.name.text] else { continue }

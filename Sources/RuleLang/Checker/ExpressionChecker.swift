@@ -1,6 +1,7 @@
 import Catalog
 
-/// Resolves names and types of expressions. `nil` means that an error has been reported; the caller says nothing more.
+/// Resolves names and types of expressions. `nil` means that an error has been reported; the caller
+/// says nothing more.
 struct ExpressionChecker {
   let catalog: Catalog
   let reporter: Reporter

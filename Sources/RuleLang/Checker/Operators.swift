@@ -73,8 +73,8 @@ extension ExpressionChecker {
       expression: .arithmetic(operation, l, r, type), type: type, isNullable: true, range: range)
   }
 
-  /// Operands of one physical type (but for timestamp and duration), and the type of the result; `nil` when the units do not go
-  /// together. See "Arithmetic" in docs/language.md.
+  /// Operands of one physical type (but for timestamp and duration), and the type of the result;
+  /// `nil` when the units do not go together. See "Arithmetic" in docs/language.md.
   private func operands(
     _ operation: ArithmeticOperator, _ left: Checked, _ leftType: ValueType, _ right: Checked,
     _ rightType: ValueType
@@ -313,9 +313,11 @@ extension ExpressionChecker {
 
   /// Reports two values that cannot be compared.
   func mismatch(_ left: Checked, _ right: Checked, at place: TextRange) {
+    // A constant is what its author will change.
+    let constant = right.constant != nil ? right.range : left.constant != nil ? left.range : place
     reporter.report(
       .typeMismatch, "\(quoted(left)) is \(kindOf(left)), \(quoted(right)) is \(kindOf(right))",
-      at: place, hint: unitHint(left, right))
+      at: constant, hint: unitHint(left, right))
   }
 
   private func kindOf(_ value: Checked) -> String {
@@ -337,6 +339,8 @@ extension ExpressionChecker {
       case .timestamp? where other.type == .string: return "write `t\(text)`"
       case .timestamp? where isBareNumber:
         return "write a timestamp, `t\"2026-11-21T03:00:00Z\"`, or subtract two"
+      case .int? where isNumber(other), .float? where isNumber(other):
+        return "leave out the quotes"
       case .string? where isBareNumber: return "write `\"\(text)\"`"
       case .bool? where other.type == .int: return "a bool is a condition by itself"
       case .bool? where other.type == .string: return "write `true` or `false`, without quotes"
@@ -349,6 +353,12 @@ extension ExpressionChecker {
     }
     return nil
   }
+}
+
+/// Whether a string constant spells a number.
+private func isNumber(_ checked: Checked) -> Bool {
+  if case .string(let text)? = checked.constant { return Double(text) != nil }
+  return false
 }
 
 /// A number as people write it: no exponent where it can be helped, no `.0`.

@@ -4,8 +4,8 @@ struct DependencyOrder {
   /// For each definition that leads back to itself, the one whose use closes the circle.
   var cycles: [Int: Int] = [:]
 
-  /// Depth first, on a stack of its own: a chain may be longer than the machine's stack is deep. Independent definitions
-  /// keep their order.
+  /// Depth first, on a stack of its own: a chain may be longer than the machine's stack is deep.
+  /// Independent definitions keep their order.
   init(count: Int, uses: (Int) -> [Int]) {
     enum Mark { case new, open, done }
     var marks = [Mark](repeating: .new, count: count)

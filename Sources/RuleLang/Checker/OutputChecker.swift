@@ -65,7 +65,8 @@ extension Checker {
     }
   }
 
-  /// The stream's place in the syntax tree; `nil`, and reported, when there is none or it has no windows.
+  /// The stream's place in the syntax tree; `nil`, and reported, when there is none or it has no
+  /// windows.
   private mutating func windowedStream(_ name: NameSyntax, for what: String) -> Int? {
     switch inputs[name.text] {
     case .stream(let index)?:

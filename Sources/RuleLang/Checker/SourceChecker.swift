@@ -157,7 +157,8 @@ extension Checker {
     return nil
   }
 
-  /// The unit in which the raw number arrives; `nil`, and reported, when there is none or a wrong one.
+  /// The unit in which the raw number arrives; `nil`, and reported, when there is none or a wrong
+  /// one.
   private func fieldUnit(_ field: FieldSyntax, _ type: ValueType) -> FieldUnit? {
     let units: [String]
     switch type {

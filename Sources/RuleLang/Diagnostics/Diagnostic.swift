@@ -56,7 +56,8 @@ struct TextRange: Sendable, Hashable {
 
 /// Collects diagnostics, and turns the compiler's compact ranges into places that people read.
 final class Reporter {
-  /// Most diagnostics that one run reports: a file of random bytes must not fill the terminal or the memory.
+  /// Most diagnostics that one run reports: a file of random bytes must not fill the terminal or
+  /// the memory.
   static let diagnosticsMax = 500
 
   let texts: [SourceText]

@@ -1,6 +1,7 @@
 extension Diagnostic {
-  /// One JSON object without a line break: `code`, `severity`, `title`, `message`, `file`, `line`, `column`, `start`, `end`,
-  /// `label`, `context` and `hint`. Lines and columns start at 1, `start` and `end` are UTF-8 offsets.
+  /// One JSON object without a line break: `code`, `severity`, `title`, `message`, `file`, `line`,
+  /// `column`, `start`, `end`, `label`, `context` and `hint`. Lines and columns start at 1, `start`
+  /// and `end` are UTF-8 offsets.
   public var json: String {
     var json = "{\"code\":\"\(code.rawValue)\",\"severity\":\"\(severity.rawValue)\""
     json += ",\"title\":\(jsonText(code.title)),\"message\":\(jsonText(message)),"

@@ -1,5 +1,5 @@
-/// The candidate that somebody most likely meant, if one is close enough: at most a third of the letters wrong, or
-/// the same word in other dress (`latencyMs` for `latency_ms`).
+/// The candidate that somebody most likely meant, if one is close enough: at most a third of the
+/// letters wrong, or the same word in other dress (`latencyMs` for `latency_ms`).
 func closest(to word: String, among candidates: some Sequence<String>) -> String? {
   let wordBytes = Array(word.utf8.prefix(64))
   let plainWord = plain(wordBytes)
@@ -37,8 +37,8 @@ private func plain(_ bytes: [UInt8]) -> [UInt8] {
   }
 }
 
-/// Damerau-Levenshtein distance (optimal string alignment: no part is edited twice); anything above `limit` may come
-/// back as `limit + 1`.
+/// Damerau-Levenshtein distance (optimal string alignment: no part is edited twice); anything above
+/// `limit` may come back as `limit + 1`.
 private func editDistance(_ a: [UInt8], _ b: [UInt8], limit: Int) -> Int {
   var twoBack = [Int](repeating: 0, count: b.count + 1)
   var previous = Array(0...b.count)

@@ -91,7 +91,8 @@ public struct DiagnosticTextRenderer: Sendable {
     var offset = before.width
     var length = max(1, under.width)
     if before.width + under.width + after.width > budget {
-      // Cuts count scalars: exact for nearly all rule text, and never more than the budget's double in width.
+      // Cuts count scalars: exact for nearly all rule text, and never more than the budget's double
+      // in width.
       let context = 40
       let scalars = Array(line.unicodeScalars)
       let first = max(0, before.text.unicodeScalars.count - context)
@@ -126,7 +127,8 @@ public struct DiagnosticTextRenderer: Sendable {
     return (text, width)
   }
 
-  /// Columns that a terminal gives a character: the ranges that matter of Unicode's East Asian Width and combining marks.
+  /// Columns that a terminal gives a character: the ranges that matter of Unicode's East Asian
+  /// Width and combining marks.
   private static func width(of scalar: Unicode.Scalar) -> Int {
     switch scalar.value {
     case 0x300...0x36F, 0x200B...0x200F, 0x202A...0x202E, 0x2066...0x2069, 0xFE00...0xFE0F, 0xFEFF:

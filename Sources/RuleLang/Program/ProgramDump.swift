@@ -1,7 +1,8 @@
 import Catalog
 
 extension TypedProgram {
-  /// The program, one declaration or stage a line: for golden files, and for whoever wants to see what the compiler understood.
+  /// The program, one declaration or stage a line: for golden files, and for whoever wants to see
+  /// what the compiler understood.
   public var dump: String {
     var lines: [String] = []
     for source in sources { dump(source, &lines) }

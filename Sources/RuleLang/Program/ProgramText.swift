@@ -24,10 +24,12 @@ extension TypedExpr {
     }
   }
 
-  /// The expression as rule text, with the names of the columns that it reads; conversions are left out.
+  /// The expression as rule text, with the names of the columns that it reads; conversions are left
+  /// out.
   public func text(columns: [String]) -> String { text(columns, within: 0) }
 
-  /// `level` is the binding strength around: an operator that binds less tightly is put in parentheses.
+  /// `level` is the binding strength around: an operator that binds less tightly is put in
+  /// parentheses.
   private func text(_ columns: [String], within level: Int) -> String {
     func wrapped(_ text: String, _ own: Int) -> String { own < level ? "(\(text))" : text }
     switch self {

@@ -2,20 +2,6 @@ import Catalog
 
 /// The blocks of `source` and `alert`.
 extension Parser {
-  private static func isSourceItem(_ word: Keyword) -> Bool {
-    switch word {
-    case .kafka, .format, .time, .fields, .require, .deadLetter, .late: true
-    default: false
-    }
-  }
-
-  private static func isAlertItem(_ word: Keyword) -> Bool {
-    switch word {
-    case .on, .when, .for, .keepFiring, .severity, .labels, .annotations: true
-    default: false
-    }
-  }
-
   private static let sourceItems: [Keyword] = [
     .kafka, .format, .time, .fields, .require, .deadLetter, .late,
   ]
@@ -38,7 +24,7 @@ extension Parser {
       do throws(SyntaxFailure) {
         try sourceItem(&source)
       } catch {
-        skipItem(Self.isSourceItem)
+        skipItem(Self.sourceItems)
       }
     }
     return source
@@ -86,7 +72,7 @@ extension Parser {
     // What was meant is not missing.
     if let meant, let keyword = Keyword.byText[meant] { seen[keyword] = currentRange }
     return fail(
-      .unknownItem, "a \(block) has no `\(word)`", at: currentRange,
+      .unknownItem, "\(block == "alert" ? "an" : "a") \(block) has no `\(word)`", at: currentRange,
       hint: meant.map { "did you mean `\($0)`?" } ?? "items: \(list)")
   }
 
@@ -94,7 +80,7 @@ extension Parser {
 
   private mutating func sourceItem(_ source: inout SourceSyntax) throws(SyntaxFailure) {
     let word = keyword
-    guard Self.isSourceItem(word) else {
+    guard Self.sourceItems.contains(word) else {
       throw unknownItem(
         of: "source", Self.sourceItems, later: ["file", "http", "otlp", "postgres", "mask"],
         seen: &source.seen)
@@ -139,13 +125,16 @@ extension Parser {
         time.options[option] = try expression()
       default:
         // A word on the same line was meant as an option.
-        if kind == .identifier, !current.startsLine, !Self.isSourceItem(keyword) {
+        if kind == .identifier, !current.startsLine, !Self.sourceItems.contains(keyword) {
           let options: [Keyword] = [.watermark, .idle, .maxAhead, .allowedLateness]
           let list = options.map(\.rawValue)
-          throw fail(
+          reporter.report(
             .unknownItem, "`time` has no `\(text(current))`", at: currentRange,
             hint: closest(to: text(current), among: list).map { "did you mean `\($0)`?" }
               ?? "options: \(list.joined(separator: ", "))")
+          advance()
+          _ = try expression()
+          continue
         }
         return time
       }
@@ -249,7 +238,7 @@ extension Parser {
       do throws(SyntaxFailure) {
         try alertItem(&alert)
       } catch {
-        skipItem(Self.isAlertItem)
+        skipItem(Self.alertItems)
       }
     }
     return alert
@@ -257,7 +246,7 @@ extension Parser {
 
   private mutating func alertItem(_ alert: inout AlertSyntax) throws(SyntaxFailure) {
     let word = keyword
-    guard Self.isAlertItem(word) else {
+    guard Self.alertItems.contains(word) else {
       throw unknownItem(
         of: "alert", Self.alertItems, later: ["group", "inhibit", "escalate", "notify"],
         seen: &alert.seen)

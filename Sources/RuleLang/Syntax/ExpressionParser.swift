@@ -1,7 +1,7 @@
 import Catalog
 
-/// Expressions, loosest first: `or`; `and`; `not`; comparisons, `between`, `in`, `is` (no two in a row); `+ -`; `* / %`;
-/// unary `-`; literals, names, calls, parentheses.
+/// Expressions, loosest first: `or`; `and`; `not`; comparisons, `between`, `in`, `is` (no two in a
+/// row); `+ -`; `* / %`; unary `-`; literals, names, calls, parentheses.
 extension Parser {
   private enum Precedence {
     static let or = 1
@@ -234,16 +234,10 @@ extension Parser {
 
   private mutating func primary() throws(SyntaxFailure) -> ExprSyntax {
     let start = currentRange
+    if isAtDeclaration { throw unexpected("an expression") }
     switch kind {
     case .number:
-      let bytes = reporter.texts[Int(file)].bytes[Int(start.start)..<Int(start.end)]
-      advance()
-      do throws(LiteralProblem) {
-        return ExprSyntax(kind: .literal(try NumberLiteral.value(bytes)), range: start, depth: 1)
-      } catch {
-        reporter.report(error.code, error.message, at: start, hint: error.hint)
-        return ExprSyntax(kind: .broken, range: start, depth: 1)
-      }
+      return number(start)
     case .string:
       let value = try string("a string")
       return ExprSyntax(kind: .literal(.string(value.text)), range: start, depth: 1)
@@ -265,6 +259,25 @@ extension Parser {
       return try named(start)
     default:
       throw unexpected("an expression")
+    }
+  }
+
+  private mutating func number(_ start: TextRange) -> ExprSyntax {
+    let bytes = reporter.texts[Int(file)].bytes[Int(start.start)..<Int(start.end)]
+    let digits = text(current)
+    advance()
+    if kind == .identifier, !current.startsLine, let unit = Units.meant(by: text(current)) {
+      reporter.report(
+        .badNumber, "a unit stands right behind its number", at: currentRange,
+        hint: "write `\(digits)\(unit)`")
+      advance()
+      return ExprSyntax(kind: .broken, range: range(from: start), depth: 1)
+    }
+    do throws(LiteralProblem) {
+      return ExprSyntax(kind: .literal(try NumberLiteral.value(bytes)), range: start, depth: 1)
+    } catch {
+      reporter.report(error.code, error.message, at: start, hint: error.hint)
+      return ExprSyntax(kind: .broken, range: start, depth: 1)
     }
   }
 

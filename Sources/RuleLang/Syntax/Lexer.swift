@@ -1,4 +1,5 @@
-/// Cuts a file, or the inside of a template's braces, into tokens. Reports what is no token and goes on.
+/// Cuts a file, or the inside of a template's braces, into tokens. Reports what is no token and
+/// goes on.
 struct Lexer {
   private let bytes: [UInt8]
   private let file: Int32

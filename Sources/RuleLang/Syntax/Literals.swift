@@ -21,6 +21,20 @@ enum Units {
   ]
   static func nanos(_ unit: String) -> Int64? { durations.first { $0.name == unit }?.nanos }
   static func bytes(_ unit: String) -> Int64? { sizes.first { $0.name == unit }?.bytes }
+
+  /// The unit that a word stands for: `sec` and `seconds` are `s`.
+  static func meant(by word: String) -> String? {
+    if nanos(word) != nil || bytes(word) != nil { return word }
+    switch word {
+    case "sec", "secs", "second", "seconds": return "s"
+    case "min", "mins", "minute", "minutes": return "m"
+    case "hr", "hrs", "hour", "hours": return "h"
+    case "day", "days": return "d"
+    case "week", "weeks": return "w"
+    case "percent": return "%"
+    default: return nil
+    }
+  }
 }
 
 /// The value of a number token.
@@ -94,7 +108,7 @@ enum NumberLiteral {
       previous = byte
       rest = rest.dropFirst()
     }
-    guard !plain.isEmpty else { throw malformed(whole) }
+    guard !plain.isEmpty, rest.first != UInt8(ascii: "_") else { throw malformed(whole) }
     let text = String(decoding: plain, as: UTF8.self)
     return Number(text: text, integer: isInteger ? Int64(text) : nil, isInteger: isInteger)
   }
@@ -175,15 +189,10 @@ enum NumberLiteral {
     switch unit {
     case "k", "K": hint = "a thousand is written `\(number)_000`; sizes are kB and KiB"
     case "M", "G", "T": hint = "sizes are \(unit)B and \(unit)iB"
-    case "sec", "secs", "second", "seconds": hint = "write `\(number)s`"
-    case "min", "mins", "minute", "minutes": hint = "write `\(number)m`"
-    case "hour", "hours", "hr": hint = "write `\(number)h`"
-    case "day", "days": hint = "write `\(number)d`"
-    case "week", "weeks": hint = "write `\(number)w`"
     case "month", "months", "mo", "y", "year", "years":
       hint = "months and years have no fixed length; write days: `30d`"
     default:
-      if let name = closest(to: unit, among: names) {
+      if let name = Units.meant(by: unit) ?? closest(to: unit, among: names) {
         hint = "did you mean `\(number)\(name)`?"
       } else {
         hint = "durations: ns us ms s m h d w; sizes: B kB KiB MB MiB GB GiB TB TiB; parts: %"

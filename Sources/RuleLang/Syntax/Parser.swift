@@ -3,10 +3,11 @@ import Catalog
 /// Thrown after a syntax error has been reported, to the nearest place that can go on.
 struct SyntaxFailure: Error {}
 
-/// Makes a syntax tree of a file's tokens, by recursive descent. A syntax error ends a block item, a pipeline stage or
-/// a declaration; what follows is parsed as if nothing had happened.
+/// Makes a syntax tree of a file's tokens, by recursive descent. A syntax error ends a block item,
+/// a pipeline stage or a declaration; what follows is parsed as if nothing had happened.
 struct Parser {
-  /// Most levels that an expression nests, so that neither the parser nor whoever walks the tree overflows the stack.
+  /// Most levels that an expression nests, so that neither the parser nor whoever walks the tree
+  /// overflows the stack.
   static let depthMax = 64
 
   let file: Int32
@@ -15,12 +16,15 @@ struct Parser {
   var index = 0
   /// Levels of the expression that is being parsed.
   var depth = 0
+  /// Whether the text is what stands between the braces of a template.
+  let isTemplate: Bool
   /// End of the token taken last.
   var lastEnd: Int32 = 0
 
   init(file: Int, reporter: Reporter) {
     self.file = Int32(file)
     self.reporter = reporter
+    isTemplate = false
     tokens = Lexer.tokens(of: file, reporter: reporter)
   }
 
@@ -28,6 +32,7 @@ struct Parser {
   init(template range: TextRange, reporter: Reporter) {
     file = range.file
     self.reporter = reporter
+    isTemplate = true
     tokens = Lexer.tokens(inTemplate: range, reporter: reporter)
   }
 
@@ -91,15 +96,15 @@ struct Parser {
     return SyntaxFailure()
   }
 
-  /// The end of the text is shown right behind the last token, where something is missing.
+  /// Where a text or declaration ends too early, the place is right behind the last token.
   private func place(of token: Token) -> TextRange {
-    token.kind == .end && lastEnd > 0
+    lastEnd > 0 && (token.kind == .end || isAtDeclaration)
       ? TextRange(file: file, start: lastEnd, end: lastEnd) : range(token)
   }
 
   func describe(_ token: Token) -> String {
     switch token.kind {
-    case .end: "the end of the text"
+    case .end: isTemplate ? "`}`" : "the end of the text"
     case .string: "a string"
     case .timestamp: "a timestamp"
     case .number: "`\(text(token))`"
@@ -143,20 +148,19 @@ struct Parser {
 
   // MARK: Recovery
 
-  /// Whether a declaration begins here: a word at the start of a line, a name, and `=` or `{` (or a string, for tests).
-  /// Strict enough that a field called `source` in a block is none.
+  /// Whether a declaration begins here: its word at the start of a line and a name behind it (or a
+  /// string, for tests). Strict enough that a field or column called `source` is none.
   var isAtDeclaration: Bool {
     guard current.startsLine, current.kind == .identifier else { return false }
     let second = ahead(1)
-    let third = ahead(2).kind
-    if second.kind == .identifier, third == .equal || third == .leftBrace {
-      return current.keyword.isDeclaration || isMisspelledDeclaration
+    guard !second.startsLine else { return false }
+    if current.keyword.isDeclaration {
+      if current.keyword == .test, second.kind == .string { return true }
+      return second.kind == .identifier && !second.keyword.isReserved
     }
-    return current.keyword == .test && second.kind == .string && third == .leftBrace
-  }
-
-  private var isMisspelledDeclaration: Bool {
-    ahead(2).kind == .leftBrace && misspelledDeclaration(text(current)) != nil
+    let third = ahead(2).kind
+    return second.kind == .identifier && (third == .leftBrace || third == .equal)
+      && misspelledDeclaration(text(current)) != nil
   }
 
   func misspelledDeclaration(_ word: String) -> Keyword? {
@@ -172,11 +176,21 @@ struct Parser {
     while !isAtEnd, kind != .pipe, !isAtDeclaration { advance() }
   }
 
-  /// Goes on to the block's `}` or the next item that stands at the start of a line.
-  mutating func skipItem(_ isItem: (Keyword) -> Bool) {
+  /// Goes on to the block's `}` or the next item, misspelled ones included, that stands at the
+  /// start of a line.
+  mutating func skipItem(_ items: [Keyword]) {
     var open = 0
+    let first = index
     while !isAtEnd, !isAtDeclaration {
-      if open == 0, kind == .rightBrace || current.startsLine && isItem(keyword) { return }
+      if open == 0 {
+        if kind == .rightBrace { return }
+        if index > first, current.startsLine, kind == .identifier, !keyword.isReserved,
+          items.contains(keyword)
+            || closest(to: text(current), among: items.map(\.rawValue)) != nil
+        {
+          return
+        }
+      }
       if kind == .leftBrace { open += 1 }
       if kind == .rightBrace { open -= 1 }
       advance()
@@ -214,6 +228,10 @@ struct Parser {
         "a declaration",
         hint: kind == .rightBrace
           ? "this `}` closes nothing" : "declarations: let, source, stream, metric, alert")
+      return nil
+    }
+    guard current.startsLine else {
+      _ = unexpected("the end of the declaration")
       return nil
     }
     let word = text(current)
@@ -295,13 +313,15 @@ struct Parser {
         declaration.stages.append(stage())
       } else if isAtEnd || isAtDeclaration {
         return declaration
-      } else if kind == .identifier, Self.stageWords.contains(keyword), !current.startsLine {
+      } else if kind == .identifier, Self.stageWords.contains(keyword) {
         reporter.report(
           .syntax, "expected `|` before `\(text(current))`", at: currentRange,
           "a stage begins with `|`")
         declaration.stages.append(stage())
       } else {
-        _ = unexpected("`|` or a declaration")
+        _ = unexpected(
+          "`|` or a declaration",
+          hint: keyword.isDeclaration ? "a declaration begins on a line of its own" : nil)
         declaration.stages.append(.broken)
         skipStage()
       }
@@ -335,10 +355,10 @@ struct Parser {
       return .filter(try expression())
     case .derive:
       advance()
-      return .derive(try assignments(example: "kb = size / 1KiB"))
+      return .derive(try assignments())
     case .aggregate:
       advance()
-      return .aggregate(try assignments(example: "n = count()"), range: start)
+      return .aggregate(try assignments(), range: start)
     case .window:
       advance()
       return .window(try window(start))
@@ -367,7 +387,7 @@ struct Parser {
     }
   }
 
-  private mutating func assignments(example: String) throws(SyntaxFailure) -> [AssignmentSyntax] {
+  private mutating func assignments() throws(SyntaxFailure) -> [AssignmentSyntax] {
     var list: [AssignmentSyntax] = []
     repeat {
       // A comma may stand behind the last one.
@@ -375,10 +395,10 @@ struct Parser {
       if kind == .identifier, ahead(1).kind == .leftParen {
         throw fail(
           .syntax, "this value has no name", at: currentRange, "expected `name =`",
-          hint: "name it: `\(example)`")
+          hint: "write `name = \(text(current))(…)`")
       }
       let name = try name("a column name")
-      try expect(.equal, "`=`", hint: "columns are named: `\(example)`")
+      try expect(.equal, "`=`", hint: "columns are named: `name = expression`")
       list.append(AssignmentSyntax(name: name, value: try expression()))
     } while take(.comma)
     return list

@@ -12,7 +12,8 @@ public struct SourceFile: Sendable, Hashable {
     self.text = text
   }
 
-  /// From bytes of unknown origin. Throws a diagnostic when they are too many, hold a NUL or are not UTF-8.
+  /// From bytes of unknown origin. Throws a diagnostic when they are too many, hold a NUL or are
+  /// not UTF-8.
   public init(path: String, bytes: [UInt8]) throws(Diagnostic) {
     if let problem = Self.problem(path: path, bytes: bytes) { throw problem }
     self.path = path
@@ -45,7 +46,8 @@ public struct SourceFile: Sendable, Hashable {
     return nil
   }
 
-  /// The offset of the first byte that is no part of a well-formed sequence (Unicode 15, table 3-7).
+  /// The offset of the first byte that is no part of a well-formed sequence (Unicode 15, table
+  /// 3-7).
   private static func firstInvalidUTF8(_ bytes: [UInt8]) -> Int? {
     var index = 0
     let count = bytes.count

@@ -33,7 +33,16 @@ enum StringLiteral {
         throw cursor.fail("a `}` without `{`", length: 1, hint: "write `}}` for a brace itself")
       case UInt8(ascii: "{"):
         flush()
-        parts.append(.value(try cursor.value()))
+        let open = cursor.position
+        do throws(SyntaxFailure) {
+          parts.append(.value(try cursor.value()))
+        } catch {
+          // Without its closing brace the rest is a guess; behind one, the next expression may be
+          // wrong as well.
+          if cursor.position == open { throw error }
+          let range = cursor.range(open, cursor.position)
+          parts.append(.value(ExprSyntax(kind: .broken, range: range, depth: 1)))
+        }
       default:
         try cursor.character(into: &text)
       }

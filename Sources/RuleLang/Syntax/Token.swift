@@ -26,8 +26,8 @@ struct Token: Sendable {
   var end: Int32
 }
 
-/// Words with a meaning of their own. Only the reserved ones are out of bounds for names in expressions; the others
-/// are keywords by their place.
+/// Words with a meaning of their own. Only the reserved ones are out of bounds for names in
+/// expressions; the others are keywords by their place.
 enum Keyword: String, Sendable, CaseIterable {
   case none = ""
   case and, or, not, between, `in`, `is`, null, `true`, `false`, `where`
