@@ -51,7 +51,7 @@ let package = Package(
       ],
       swiftSettings: swiftSettings),
 
-    tests("RuleLangTests", ["RuleLang", "Catalog", "Operators"]),
+    tests("RuleLangTests", ["RuleLang", "Catalog", "Operators"], exclude: ["Cases", "Wanted"]),
     tests("RuntimeTests", ["Runtime", "CColumns"]),
     tests("OperatorsTests", ["Operators", "Runtime", "Catalog", "CColumns"]),
     tests("ConnectorsTests", ["Connectors", "Runtime", "CColumns", "CDecode", "CRdkafka"]),
