@@ -16,15 +16,13 @@ for file in rules/search-quality/*.rules; do
   sed -E "s/kafka \"([a-z.]+)\"/kafka \"\1.$run\"/" "$file" >"$work/rules/$(basename "$file")"
 done
 
-options=(--scenario incident --seed 7 --duration 30m --rate 100 --partitions 4)
+options=(--scenario incident --seed 7 --duration 30m --rate 100 --partitions 1 --start 2026-11-21T03:00:00Z)
 "$rulesd" simulate "${options[@]}" --out "$work/recording"
-"$rulesd" simulate "${options[@]}" --kafka "$brokers" --topic-suffix ".$run"
+"$rulesd" simulate "${options[@]}" --kafka "$brokers" --topic-suffix ".$run" --speed max
 
 inputs=()
 for pair in requests=search.events consumer_lag=ops.lag disk_use=ops.disk; do
-  for partition in 0 1 2 3; do
-    inputs+=(--input "${pair%%=*}=$work/recording/${pair#*=}-$partition.jsonl")
-  done
+  inputs+=(--input "${pair%%=*}=$work/recording/${pair#*=}.jsonl")
 done
 "$rulesd" dry-run "$work/rules" "${inputs[@]}" --only metric --only alert --output "$work/dry-run.jsonl" --quiet
 "$rulesd" run "$work/rules" --kafka "$brokers" --group "rulesd-test-$run" --until-end \

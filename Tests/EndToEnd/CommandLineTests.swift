@@ -17,7 +17,8 @@ func runCaptured(
   let output = CapturedOutput()
   let errors = CapturedOutput()
   let environment = CommandEnvironment(
-    standardOutput: output, standardError: errors, monotonicNanos: { 0 }, sleep: { _ in })
+    standardOutput: output, standardError: errors, monotonicNanos: { 0 }, sleep: { _ in },
+    epochNanos: { 0 })
   let exit = runCommandLine(arguments, commands: commands, environment)
   return (exit, output.text, errors.text)
 }
@@ -154,7 +155,8 @@ private let echo = Command(echoPage) { arguments, environment in
       now = 0
       let errors = CapturedOutput(isTerminal: isTerminal)
       let environment = CommandEnvironment(
-        standardOutput: CapturedOutput(), standardError: errors, monotonicNanos: { now }, sleep: { _ in })
+        standardOutput: CapturedOutput(), standardError: errors, monotonicNanos: { now }, sleep: { _ in },
+        epochNanos: { 0 })
       var line = ProgressLine("records", environment)
       for step in 1...100 {
         now = Int64(step) * 20_000_000

@@ -53,7 +53,7 @@ final class TemporaryDirectory {
     var now: Int64 = 0
     let environment = CommandEnvironment(
       standardOutput: CapturedOutput(), standardError: CapturedOutput(), monotonicNanos: { now },
-      sleep: { now += max(0, $0) })
+      sleep: { now += max(0, $0) }, epochNanos: { 0 })
     let exit = runCommandLine(
       ["simulate", "--duration", "2m", "--rate", "50", "--speed", "60", "--out", directory.url.path],
       environment)
@@ -62,7 +62,8 @@ final class TemporaryDirectory {
   }
 
   @Test(arguments: [
-    (["simulate"], "simulate needs --out DIR"),
+    (["simulate"], "simulate needs either --out DIR or --kafka BROKERS"),
+    (["simulate", "--out", "x", "--kafka", "y"], "simulate needs either --out DIR or --kafka BROKERS"),
     (["simulate", "--out", "/proc/nowhere"], "cannot make /proc/nowhere"),
     (["simulate", "--out", "x", "--scenario", "incidnet"], "did you mean `incident`?"),
     (["simulate", "--out", "x", "--service", "rankr"], "there is no `rankr`"),

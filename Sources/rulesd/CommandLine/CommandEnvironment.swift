@@ -15,6 +15,8 @@ struct CommandEnvironment {
   /// Nanoseconds on a clock that only runs forward.
   let monotonicNanos: () -> Int64
   let sleep: (_ nanos: Int64) -> Void
+  /// Nanoseconds since the epoch, by the wall clock.
+  let epochNanos: () -> Int64
 
   /// Of the process itself.
   static func process() -> CommandEnvironment {
@@ -30,6 +32,11 @@ struct CommandEnvironment {
         guard nanos > 0 else { return }
         var wait = timespec(tv_sec: Int(nanos / 1_000_000_000), tv_nsec: Int(nanos % 1_000_000_000))
         nanosleep(&wait, nil)
+      },
+      epochNanos: {
+        var now = timespec()
+        clock_gettime(CLOCK_REALTIME, &now)
+        return Int64(now.tv_sec) * 1_000_000_000 + Int64(now.tv_nsec)
       })
   }
 

@@ -1,3 +1,4 @@
+import Connectors
 import Traffic
 
 let simulatePage = CommandPage(
@@ -14,8 +15,10 @@ let simulatePage = CommandPage(
   options: [
     .option("scenario", "NAME", "what goes wrong, see above; default steady"),
     .option("seed", "N", "default 1"),
-    .option("start", "TIME", "the first event time, RFC 3339 in UTC; default 2026-11-21T03:00:00Z"),
-    .option("duration", "TIME", "how much event time to make; default 40m"),
+    .option(
+      "start", "TIME",
+      "the first event time, RFC 3339 in UTC, or now; default now for Kafka, 2026-11-21T03:00:00Z for files"),
+    .option("duration", "TIME", "how much event time to make; default no end for Kafka, 40m for files"),
     .option("rate", "N", "requests per second over all services; default 200"),
     .option(
       "service", "NAME", repeatable: true,
@@ -23,25 +26,38 @@ let simulatePage = CommandPage(
     .option("topic", "NAME", repeatable: true, "only this one; default all"),
     .option("partitions", "N", "partitions of each topic; default 1"),
     .option("out", "DIR", "write DIR/TOPIC.jsonl, or with partitions DIR/TOPIC-0.jsonl and so on"),
-    .option(
-      "speed", "N", "this many times as fast as life, or max; default max"),
+    .option("kafka", "BROKERS", "write to these brokers instead: host:port, several with commas"),
+    .option("topic-suffix", "TEXT", "behind the name of each Kafka topic"),
+    .option("speed", "N", "this many times as fast as life, or max; default 1 for Kafka, max for files"),
+    .option("set", "NAME=VALUE", letter: "X", repeatable: true, "a librdkafka property, such as for TLS"),
   ],
   examples: [
     CommandExample(
       "rulesd simulate --scenario incident --seed 7 --duration 40m --rate 200 --out traffic",
       "forty minutes of an incident as a recording, ready for rulesd dry-run"),
     CommandExample(
+      "rulesd simulate --kafka localhost:9092 --scenario slow_queries --speed 60",
+      "an hour of traffic a minute, into a broker, until it is stopped"),
+    CommandExample(
       "rulesd simulate --scenario error_spike --topic search.events --partitions 4 --out traffic",
       "four partitions of one topic"),
   ])
 
 let simulateCommand = Command(simulatePage) { arguments, environment in
-  let plan = try SimulationPlan(arguments)
-  guard let directory = arguments.text("out") else {
-    throw CommandFailure.usage("simulate needs --out DIR")
+  let plan = try SimulationPlan(arguments, nowNanos: environment.epochNanos())
+  switch (arguments.text("out"), arguments.text("kafka")) {
+  case (let directory?, nil):
+    try simulate(plan, into: try RecordingDirectory(directory, plan), environment)
+  case (nil, let brokers?):
+    let properties = try arguments.pairs("set").map { KafkaProperty($0.name, $0.value) }
+    let writer = try KafkaWriter(brokers: brokers, properties: properties)
+    let topics = KafkaTopics(
+      writer: writer, brokers: brokers, suffix: arguments.text("topic-suffix") ?? "",
+      hasPartitions: arguments.text("partitions") != nil)
+    try simulate(plan, into: topics, environment)
+  case (nil, nil), (.some, .some):
+    throw CommandFailure.usage("simulate needs either --out DIR or --kafka BROKERS")
   }
-  let destination = try RecordingDirectory(directory, plan)
-  try simulate(plan, into: destination, environment)
   return .ok
 }
 
@@ -57,17 +73,18 @@ struct SimulationPlan {
   /// Event time per wall-clock time; nil for as fast as it goes.
   var speed: Double?
 
-  init(_ arguments: ParsedArguments) throws(CommandFailure) {
-    let startText = arguments.text("start") ?? "2026-11-21T03:00:00Z"
-    guard let start = timestampNanos(startText) else {
-      throw .usage("--start: `\(startText)` is not a time", hint: "write 2026-11-21T03:00:00Z")
+  init(_ arguments: ParsedArguments, nowNanos: Int64) throws(CommandFailure) {
+    let isLive = arguments.text("kafka") != nil
+    let startText = arguments.text("start") ?? (isLive ? "now" : "2026-11-21T03:00:00Z")
+    guard let start = startText == "now" ? nowNanos : timestampNanos(startText) else {
+      throw .usage("--start: `\(startText)` is not a time", hint: "write 2026-11-21T03:00:00Z or now")
     }
     traffic = SearchTrafficOptions(startNanos: start)
     let scenarios = TrafficScenario.allCases.map(\.rawValue)
     traffic.scenario =
       try arguments.choice("scenario", among: scenarios).flatMap(TrafficScenario.init) ?? .steady
     traffic.seed = UInt64(try arguments.integer("seed", 0...Int.max) ?? 1)
-    traffic.durationNanos = try arguments.duration("duration") ?? 40 * 60_000_000_000
+    traffic.durationNanos = try arguments.duration("duration") ?? (isLive ? nil : 40 * 60_000_000_000)
     traffic.requestsPerSecond = try arguments.number("rate", 0.001...10_000_000) ?? 200
     for service in arguments.all("service") {
       guard SearchTraffic.serviceNames.contains(service) else {
@@ -91,79 +108,7 @@ struct SimulationPlan {
     }
     partitions = try arguments.integer("partitions", 1...1_024) ?? 1
     if arguments.text("speed") != "max" {
-      speed = try arguments.number("speed", 0.001...1_000_000)
+      speed = try arguments.number("speed", 0.001...1_000_000) ?? (isLive ? 1 : nil)
     }
-  }
-}
-
-/// Where simulated records go.
-protocol TrafficDestination {
-  func write(_ entry: TrafficBatch.Entry, of batch: TrafficBatch, partition: Int) throws
-  /// Returns when everything written has arrived.
-  func finish() throws
-  /// Where that was, for the closing line.
-  var description: String { get }
-}
-
-/// Makes the traffic and paces it. Notes on standard error how much it was.
-func simulate(
-  _ plan: SimulationPlan, into destination: some TrafficDestination, _ environment: CommandEnvironment
-) throws {
-  var traffic = SearchTraffic(options: plan.traffic)
-  var batch = TrafficBatch()
-  var progress = ProgressLine("records", environment)
-  var records = 0
-  let wallStart = environment.monotonicNanos()
-  // Paced traffic leaves in small steps: at most a tenth of a second of wall-clock time in one.
-  let recordsMax = plan.speed.map { max(1, Int($0 * plan.traffic.requestsPerSecond / 10)) } ?? 4_096
-  while traffic.fill(&batch, recordsMax: min(recordsMax, 4_096)) {
-    if let speed = plan.speed {
-      let elapsed = Double(traffic.nowNanos - plan.traffic.startNanos) / speed
-      let due = wallStart &+ Int64(elapsed)
-      environment.sleep(due &- environment.monotonicNanos())
-    }
-    for entry in batch.entries {
-      let partition = batch.partition(of: entry, count: plan.partitions)
-      try destination.write(entry, of: batch, partition: partition)
-    }
-    records += batch.entries.count
-    progress.update(
-      count: records,
-      share: plan.traffic.durationNanos.map {
-        Double(traffic.nowNanos - plan.traffic.startNanos) / Double(max($0, 1))
-      })
-  }
-  try destination.finish()
-  progress.finish()
-  environment.note("\(grouped(records)) records written to \(destination.description)")
-}
-
-/// A directory with a file of JSON lines for each topic, or for each partition of it.
-struct RecordingDirectory: TrafficDestination {
-  let description: String
-  private let partitions: Int
-  private let files: [TrafficTopic: [RecordingFile]]
-
-  init(_ path: String, _ plan: SimulationPlan) throws(CommandFailure) {
-    try makeDirectories(path)
-    description = path
-    partitions = plan.partitions
-    var files: [TrafficTopic: [RecordingFile]] = [:]
-    for topic in plan.traffic.topics {
-      for partition in 0..<partitions {
-        let suffix = partitions == 1 ? "" : "-\(partition)"
-        files[topic, default: []].append(
-          try RecordingFile(path: "\(path)/\(topic.name)\(suffix).jsonl"))
-      }
-    }
-    self.files = files
-  }
-
-  func write(_ entry: TrafficBatch.Entry, of batch: TrafficBatch, partition: Int) throws {
-    try files[entry.topic]?[partition].append(line: batch.bytes[entry.payload])
-  }
-
-  func finish() throws {
-    for file in files.values.joined() { try file.finish() }
   }
 }
