@@ -172,8 +172,9 @@ bool learn(Node &node, size_t index, const uint8_t *quote, size_t length, uint32
     if (++node.misses < 1000) return false;
     node.misses = 0;
     node.steps.clear();
-    index = 0;
   }
+  // A record that started over goes on with its old index.
+  if (index > node.steps.size()) index = node.steps.size();
   Step step{};
   uint8_t bytes[32] = {}, mask[32] = {};
   memcpy(bytes, quote, length);
