@@ -1,0 +1,278 @@
+import Catalog
+
+/// A pipeline while it is being checked, stage by stage.
+private struct Pipeline {
+  var scope: Scope
+  var windowing: Windowing?
+  var isWindowingUnknown = false
+  var stages: [TypedStage] = []
+  /// A `window` that waits for its `aggregate`.
+  var window: WindowSyntax?
+  var isWindowReported = false
+}
+
+extension Checker {
+  static let windowNanosMax: Int64 = 90 * dayNanos
+  static let windowNanosMin: Int64 = 1_000_000
+  /// Most hops in a window: each key keeps a state for every one.
+  static let windowHopsMax: Int64 = 100_000
+
+  mutating func checkStreams() {
+    let streams = syntax.streams
+    streamInfos = Array(repeating: nil, count: streams.count)
+    streamPlaces = Array(repeating: -1, count: streams.count)
+    let inputs = inputs
+    let order = DependencyOrder(count: streams.count) { index in
+      if case .stream(let input)? = streams[index].input.flatMap({ inputs[$0.text] }) {
+        return [input]
+      }
+      return []
+    }
+    for index in order.order {
+      if let closing = order.cycles[index] {
+        reporter.report(
+          .cyclicDefinition, "the stream `\(streams[index].name.text)` reads itself",
+          at: streams[index].input?.range ?? streams[index].name.range,
+          context: closing == index
+            ? [] : [(streams[closing].name.range, "which reads this one")])
+        // Unknown to those who read it; its own mistakes are still looked for.
+        streamInfos[index] = unknownStream(streams[index])
+      }
+      checkStream(streams[index], at: index)
+    }
+  }
+
+  private func unknownStream(_ stream: StreamSyntax) -> StreamInfo {
+    var scope = Scope(kind: .rows, owner: stream.name.text)
+    scope.isOpen = true
+    return StreamInfo(scope: scope, windowing: nil, isWindowingUnknown: true)
+  }
+
+  private mutating func checkStream(_ stream: StreamSyntax, at index: Int) {
+    var pipeline = unknownPipeline(stream)
+    var input = StreamInput.source(0)
+    if let name = stream.input {
+      switch inputs[name.text] {
+      case .source(let source)?:
+        usedSources.insert(source)
+        input = .source(source)
+        pipeline = Pipeline(scope: sourceScopes[source])
+      case .stream(let other)?:
+        usedStreams.insert(other)
+        if let info = streamInfos[other] {
+          input = .stream(streamPlaces[other])
+          pipeline = Pipeline(
+            scope: info.scope, windowing: info.windowing,
+            isWindowingUnknown: info.isWindowingUnknown)
+        }
+      case nil:
+        unknownInput(name, "source or stream")
+      }
+    }
+    for stage in stream.stages { checkStage(stage, of: stream, &pipeline) }
+    if let window = pipeline.window, !pipeline.isWindowReported {
+      windowWithoutAggregate(window)
+    }
+    if pipeline.window != nil { pipeline.isWindowingUnknown = true }
+    pipeline.scope.owner = stream.name.text
+    streamPlaces[index] = program.streams.count
+    streamInfos[index] = StreamInfo(
+      scope: pipeline.scope, windowing: pipeline.windowing,
+      isWindowingUnknown: pipeline.isWindowingUnknown)
+    program.streams.append(
+      TypedStream(
+        name: stream.name.text, origin: reporter.place(stream.name.range), input: input,
+        stages: pipeline.stages,
+        columns: pipeline.scope.columns.map {
+          TypedColumn(name: $0.name, type: $0.type ?? .int, isNullable: $0.isNullable)
+        },
+        windowing: pipeline.windowing))
+  }
+
+  private func unknownPipeline(_ stream: StreamSyntax) -> Pipeline {
+    Pipeline(scope: unknownStream(stream).scope, isWindowingUnknown: true)
+  }
+
+  private func checkStage(
+    _ stage: StageSyntax, of stream: StreamSyntax, _ pipeline: inout Pipeline
+  ) {
+    switch stage {
+    case .filter(let syntax):
+      reportPendingWindow(&pipeline)
+      if let condition = expressions.condition(syntax, in: pipeline.scope, of: "`where`") {
+        pipeline.stages.append(.filter(condition.expression))
+      }
+    case .derive(let assignments):
+      reportPendingWindow(&pipeline)
+      derive(assignments, &pipeline)
+    case .window(let window):
+      if let pending = pipeline.window, !pipeline.isWindowReported {
+        windowWithoutAggregate(pending)
+      }
+      pipeline.window = window
+      pipeline.isWindowReported = false
+    case .aggregate(let assignments, let range):
+      aggregate(assignments, at: range, of: stream, &pipeline)
+    case .broken:
+      // Whatever it was, it may have added columns or windows.
+      pipeline.scope.isOpen = true
+      pipeline.isWindowingUnknown = true
+      pipeline.isWindowReported = true
+    }
+  }
+
+  private func reportPendingWindow(_ pipeline: inout Pipeline) {
+    guard let window = pipeline.window, !pipeline.isWindowReported else { return }
+    windowWithoutAggregate(window)
+    pipeline.isWindowReported = true
+  }
+
+  private func windowWithoutAggregate(_ window: WindowSyntax) {
+    reporter.report(
+      .windowWithoutAggregate, "`window` is not followed by `aggregate`", at: window.range,
+      hint: "`| aggregate n = count()` comes next; `where` and `derive` go before or behind both")
+  }
+
+  private func derive(_ assignments: [AssignmentSyntax], _ pipeline: inout Pipeline) {
+    var typed: [TypedAssignment] = []
+    for assignment in assignments {
+      let checked = expressions.check(assignment.value, in: pipeline.scope)
+      if pipeline.scope.index(of: assignment.name.text) != nil {
+        columnExists(assignment.name, of: pipeline.scope.owner)
+        continue
+      }
+      if let checked, checked.type == nil {
+        reporter.report(
+          .alwaysNull, "this column is always null", at: assignment.value.range,
+          hint: "`if(condition, value, null)` is null in some rows")
+      }
+      pipeline.scope.add(
+        ColumnInfo(
+          name: assignment.name.text, type: checked?.type, isNullable: checked?.isNullable ?? true))
+      if let checked, checked.type != nil {
+        typed.append(
+          TypedAssignment(name: assignment.name.text, expression: checked.expression))
+      }
+    }
+    pipeline.stages.append(.derive(typed))
+  }
+
+  private func columnExists(_ name: NameSyntax, of owner: String) {
+    reporter.report(
+      .columnExists, "there is a column `\(name.text)` already", at: name.range,
+      "a column of `\(owner)`", hint: "choose another name; a name means one thing in a pipeline")
+  }
+
+  // MARK: Windows
+
+  private func aggregate(
+    _ assignments: [AssignmentSyntax], at range: TextRange, of stream: StreamSyntax,
+    _ pipeline: inout Pipeline
+  ) {
+    var keys: [Int] = []
+    var spec: WindowSpec?
+    var isKeysKnown = true
+    if let window = pipeline.window {
+      spec = windowSpec(window, over: pipeline)
+      for key in window.keys {
+        guard let index = pipeline.scope.index(of: key.text) else {
+          isKeysKnown = false
+          if !pipeline.scope.isOpen {
+            expressions.unknownColumn(key.text, at: key.range, in: pipeline.scope)
+          }
+          continue
+        }
+        if keys.contains(index) {
+          reporter.report(
+            .duplicateName, "the key `\(key.text)` is given twice", at: key.range,
+            hint: "leave it out")
+          continue
+        }
+        if let type = pipeline.scope.columns[index].type { checkKey(key, type) }
+        keys.append(index)
+      }
+    } else {
+      isKeysKnown = false
+      if !pipeline.isWindowReported {
+        reporter.report(
+          .windowWithoutAggregate, "`aggregate` without a window before it", at: range,
+          hint: "put `| window tumbling 1m by …` before it")
+      }
+    }
+    var after = Scope(
+      kind: .rows, owner: stream.name.text, columns: keys.map { pipeline.scope.columns[$0] })
+    after.isOpen = !isKeysKnown
+    var aggregates: [TypedAggregate] = []
+    for assignment in assignments {
+      let typed = expressions.aggregate(assignment, in: pipeline.scope)
+      if after.index(of: assignment.name.text) != nil {
+        columnExists(assignment.name, of: stream.name.text)
+        continue
+      }
+      after.add(
+        ColumnInfo(
+          name: assignment.name.text, type: typed?.aggregate.type,
+          isNullable: typed?.isNullable ?? true))
+      if let typed { aggregates.append(typed.aggregate) }
+    }
+    after.lost = Set(pipeline.scope.columns.map(\.name))
+    if let spec {
+      pipeline.stages.append(
+        .aggregate(TypedAggregation(window: spec, keys: keys, aggregates: aggregates)))
+      pipeline.windowing = Windowing(window: spec, keyColumns: Array(keys.indices))
+    }
+    pipeline.isWindowingUnknown = spec == nil || !isKeysKnown
+    pipeline.scope = after
+    pipeline.window = nil
+    pipeline.isWindowReported = false
+  }
+
+  private func checkKey(_ key: NameSyntax, _ type: ValueType) {
+    switch type {
+    case .string, .int, .bool: break
+    case .float, .timestamp, .duration, .bytes, .ratio:
+      reporter.report(
+        .typeMismatch, "`\(key.text)` is \(type.withArticle), and keys are strings, ints or bools",
+        at: key.range, hint: "a measured value makes a group of nearly every row")
+    }
+  }
+
+  private func windowSpec(_ window: WindowSyntax, over pipeline: Pipeline) -> WindowSpec? {
+    let bounds = Self.windowNanosMin...Self.windowNanosMax
+    let size = duration(window.size, "a window's size", code: .badWindow, in: bounds)
+    let hop = window.hop.map { duration($0, "a window's hop", code: .badWindow, in: bounds) } ?? size
+    guard let size, let hop else { return nil }
+    let hopRange = window.hop?.range ?? window.size.range
+    if hop > size {
+      reporter.report(
+        .badWindow, "the hop is longer than the window", at: hopRange,
+        context: [(window.size.range, "the window's size")],
+        hint: "rows between the windows would be in none; make the hop \(durationText(Double(size)))")
+      return nil
+    }
+    if size % hop != 0 {
+      reporter.report(
+        .badWindow, "the size is no multiple of the hop", at: window.size.range,
+        context: [(hopRange, "\(durationText(Double(size % hop))) is left over")],
+        hint: "for example \(durationText(Double(size - size % hop)))")
+      return nil
+    }
+    if size / hop > Self.windowHopsMax {
+      reporter.report(
+        .badWindow, "the window hops \(size / hop) times in its length", at: hopRange,
+        hint: "a window has at most \(Self.windowHopsMax) hops; hop less often")
+      return nil
+    }
+    if let inner = pipeline.windowing?.window, !pipeline.isWindowingUnknown,
+      hop % inner.hopNanos != 0
+    {
+      let step = durationText(Double(inner.hopNanos))
+      reporter.report(
+        .windowMisaligned, "this window does not fit the windows it reads", at: window.range,
+        "hops every \(durationText(Double(hop)))",
+        hint: "its input has a row each \(step); use a multiple of \(step)")
+      return nil
+    }
+    return WindowSpec(sizeNanos: size, hopNanos: hop)
+  }
+}

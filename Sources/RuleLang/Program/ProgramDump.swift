@@ -1,0 +1,130 @@
+import Catalog
+
+extension TypedProgram {
+  /// The program, one declaration or stage a line: for golden files, and for whoever wants to see
+  /// what the compiler understood.
+  public var dump: String {
+    var lines: [String] = []
+    for source in sources { dump(source, &lines) }
+    for stream in streams { dump(stream, &lines) }
+    for metric in metrics {
+      let columns = streams[metric.stream].columns.map(\.name)
+      lines.append(
+        "metric \(metric.name) = \(metric.value.text(columns: columns)): \(metric.value.type.rawValue)"
+          + " on \(streams[metric.stream].name)"
+          + Self.by(metric.labels.map { columns[$0] }))
+    }
+    for alert in alerts { dump(alert, &lines) }
+    return lines.joined(separator: "\n") + (lines.isEmpty ? "" : "\n")
+  }
+
+  private func dump(_ source: TypedSource, _ lines: inout [String]) {
+    var head = "source \(source.name)"
+    if let topic = source.topic { head += " kafka \(Value.string(topic).ruleText)" }
+    lines.append(head + " format \(source.format)")
+    let time = source.time
+    lines.append(
+      "  time \(source.fields[time.field].name) bound \(durationText(Double(time.boundNanos)))"
+        + " idle \(durationText(Double(time.idleNanos)))"
+        + " max_ahead \(durationText(Double(time.maxAheadNanos)))")
+    for field in source.fields {
+      var line = "  \(field.name): \(field.type.rawValue)\(field.isNullable ? "?" : "")"
+      switch field.unit {
+      case .native: break
+      case .scaled(let factor): line += " x \(numberText(factor))"
+      case .rfc3339: line += " rfc3339"
+      }
+      if field.path != [field.name] {
+        line += " from \(field.path.map { Value.string($0).ruleText }.joined(separator: "."))"
+      }
+      if let value = field.defaultValue { line += " = \(value.ruleText)" }
+      lines.append(line)
+    }
+    let columns = source.columns.map(\.name)
+    for requirement in source.requirements {
+      lines.append(
+        "  require \(requirement.condition.text(columns: columns)) "
+          + "else \(Value.string(requirement.reason).ruleText)")
+    }
+    if let topic = source.deadLetterTopic {
+      lines.append("  dead_letter kafka \(Value.string(topic).ruleText)")
+    }
+    if let topic = source.lateTopic { lines.append("  late kafka \(Value.string(topic).ruleText)") }
+  }
+
+  private func dump(_ stream: TypedStream, _ lines: inout [String]) {
+    var columns: [String]
+    switch stream.input {
+    case .source(let index):
+      lines.append("stream \(stream.name) = \(sources[index].name)")
+      columns = sources[index].columns.map(\.name)
+    case .stream(let index):
+      lines.append("stream \(stream.name) = \(streams[index].name)")
+      columns = streams[index].columns.map(\.name)
+    }
+    for stage in stream.stages {
+      switch stage {
+      case .filter(let condition): lines.append("  | where \(condition.text(columns: columns))")
+      case .derive(let assignments):
+        for assignment in assignments {
+          lines.append(
+            "  | derive \(assignment.name) = \(assignment.expression.text(columns: columns)): "
+              + assignment.expression.type.rawValue)
+          columns.append(assignment.name)
+        }
+      case .aggregate(let aggregation):
+        let keys = aggregation.keys.map { columns[$0] }
+        lines.append("  | window \(Self.text(aggregation.window))\(Self.by(keys))")
+        for aggregate in aggregation.aggregates {
+          var arguments = aggregate.argument.map { [$0.text(columns: columns)] } ?? []
+          arguments += aggregate.constants.map(\.ruleText)
+          if let filter = aggregate.filter {
+            arguments.append("where \(filter.text(columns: columns))")
+          }
+          lines.append(
+            "  | aggregate \(aggregate.name) = \(aggregate.function)"
+              + "(\(arguments.joined(separator: ", "))): \(aggregate.type.rawValue)")
+        }
+        columns = keys + aggregation.aggregates.map(\.name)
+      }
+    }
+    lines.append(
+      "  -> "
+        + stream.columns.map { "\($0.name): \($0.type.rawValue)\($0.isNullable ? "?" : "")" }
+        .joined(separator: ", "))
+  }
+
+  private func dump(_ alert: TypedAlert, _ lines: inout [String]) {
+    let stream = streams[alert.stream]
+    let columns = stream.columns.map(\.name)
+    let keys = stream.windowing?.keyColumns.map { columns[$0] } ?? []
+    lines.append("alert \(alert.name) on \(stream.name)\(Self.by(keys)) severity \(alert.severity)")
+    lines.append(
+      "  when \(alert.condition.text(columns: columns)) for \(durationText(Double(alert.forNanos)))"
+        + " keep_firing \(durationText(Double(alert.keepFiringNanos)))")
+    if alert.conditionText != alert.condition.text(columns: columns) {
+      lines.append("  as written: \(alert.conditionText)")
+    }
+    for (what, templates) in [("label", alert.labels), ("annotation", alert.annotations)] {
+      for template in templates {
+        let parts = template.parts.map { part in
+          switch part {
+          case .text(let text): Value.string(text).ruleText
+          case .value(let value): "{\(value.text(columns: columns))}"
+          }
+        }
+        lines.append("  \(what) \(template.name): \(parts.joined(separator: " "))")
+      }
+    }
+  }
+
+  private static func text(_ window: WindowSpec) -> String {
+    let size = durationText(Double(window.sizeNanos))
+    return window.hopNanos == window.sizeNanos
+      ? "tumbling \(size)" : "hopping \(size) every \(durationText(Double(window.hopNanos)))"
+  }
+
+  private static func by(_ keys: [String]) -> String {
+    keys.isEmpty ? "" : " by \(keys.joined(separator: ", "))"
+  }
+}

@@ -1,0 +1,145 @@
+import Catalog
+
+/// The declarations of all files, in their order.
+struct ProgramSyntax {
+  var lets: [LetSyntax] = []
+  var sources: [SourceSyntax] = []
+  var streams: [StreamSyntax] = []
+  var metrics: [MetricSyntax] = []
+  var alerts: [AlertSyntax] = []
+}
+
+struct NameSyntax {
+  var text: String
+  var range: TextRange
+}
+
+/// A string literal, unescaped.
+struct TextSyntax {
+  var text: String
+  var range: TextRange
+}
+
+struct LetSyntax {
+  var name: NameSyntax
+  /// `nil` when it did not parse.
+  var value: ExprSyntax?
+}
+
+struct SourceSyntax {
+  var name: NameSyntax
+  var topic: TextSyntax?
+  var format: NameSyntax?
+  var time: TimeSyntax?
+  var fields: [FieldSyntax] = []
+  var requirements: [RequirementSyntax] = []
+  var deadLetterTopic: TextSyntax?
+  var lateTopic: TextSyntax?
+  /// Items that were there, whether or not they parsed.
+  var seen: [Keyword: TextRange] = [:]
+  /// Some field did not parse: names that nobody knows may be its.
+  var hasBrokenFields = false
+}
+
+struct TimeSyntax {
+  var field: NameSyntax
+  var options: [Keyword: ExprSyntax] = [:]
+}
+
+struct FieldSyntax {
+  var name: NameSyntax
+  var type: NameSyntax
+  var unit: NameSyntax?
+  var isOptional = false
+  var path: [String]?
+  var defaultValue: ExprSyntax?
+}
+
+struct RequirementSyntax {
+  var condition: ExprSyntax
+  var reason: TextSyntax
+}
+
+struct StreamSyntax {
+  var name: NameSyntax
+  /// `nil` when it did not parse.
+  var input: NameSyntax?
+  var stages: [StageSyntax] = []
+}
+
+enum StageSyntax {
+  case filter(ExprSyntax)
+  case derive([AssignmentSyntax])
+  case window(WindowSyntax)
+  case aggregate([AssignmentSyntax], range: TextRange)
+  /// A stage that did not parse or that this version does not have.
+  case broken
+}
+
+struct AssignmentSyntax {
+  var name: NameSyntax
+  var value: ExprSyntax
+}
+
+struct WindowSyntax {
+  var range: TextRange
+  var size: ExprSyntax
+  /// `nil` for a tumbling window.
+  var hop: ExprSyntax?
+  var keys: [NameSyntax] = []
+}
+
+struct MetricSyntax {
+  var name: NameSyntax
+  /// `nil` when it did not parse.
+  var value: ExprSyntax?
+  /// `nil` when left out: all keys.
+  var keys: [NameSyntax]?
+}
+
+struct AlertSyntax {
+  var name: NameSyntax
+  var stream: NameSyntax?
+  var condition: ExprSyntax?
+  var conditionText = ""
+  var hold: ExprSyntax?
+  var keepFiring: ExprSyntax?
+  var severity: NameSyntax?
+  var labels: [TemplateSyntax] = []
+  var annotations: [TemplateSyntax] = []
+  var seen: [Keyword: TextRange] = [:]
+}
+
+struct TemplateSyntax {
+  enum Part {
+    case text(String)
+    case value(ExprSyntax)
+  }
+  var name: NameSyntax
+  var parts: [Part]
+}
+
+struct ExprSyntax {
+  indirect enum Kind {
+    case literal(Value)
+    case name(String)
+    /// `stream.column`
+    case member(NameSyntax, NameSyntax)
+    case negate(ExprSyntax)
+    case not(ExprSyntax)
+    case arithmetic(ArithmeticOperator, TextRange, ExprSyntax, ExprSyntax)
+    case compare(ComparisonOperator, TextRange, ExprSyntax, ExprSyntax)
+    /// Two operands or more.
+    case logical(LogicalOperator, [ExprSyntax])
+    case between(ExprSyntax, ExprSyntax, ExprSyntax)
+    case isIn(ExprSyntax, [ExprSyntax])
+    case isNull(ExprSyntax)
+    case call(NameSyntax, [ExprSyntax], filter: ExprSyntax?)
+    /// Reported already.
+    case broken
+  }
+  var kind: Kind
+  var range: TextRange
+  /// Height of the tree, bounded by `Parser.depthMax` so that whoever walks it can recurse.
+  var depth: Int
+}

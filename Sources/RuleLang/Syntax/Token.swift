@@ -1,0 +1,67 @@
+enum TokenKind: UInt8, Sendable {
+  case identifier
+  /// Digits with whatever unit is attached: `5`, `2.5s`, `1h30m`, `80GiB`, `0.1%`.
+  case number
+  /// Quotes included.
+  case string
+  /// `t"…"`, quotes and `t` included.
+  case timestamp
+  case leftBrace, rightBrace, leftParen, rightParen
+  case comma, colon, dot, pipe, question
+  case equal, equalEqual, notEqual, less, lessOrEqual, greater, greaterOrEqual
+  case plus, minus, star, slash, percent
+  /// `&&`, `||`, `!`: other languages' operators, understood for the sake of a good diagnostic.
+  case foreignAnd, foreignOr, foreignNot
+  /// Text that the lexer has already complained about.
+  case bad
+  case end
+}
+
+struct Token: Sendable {
+  var kind: TokenKind
+  /// Whether only blanks stand before it on its line.
+  var startsLine: Bool
+  var keyword: Keyword
+  var start: Int32
+  var end: Int32
+}
+
+/// Words with a meaning of their own. Only the reserved ones are out of bounds for names in
+/// expressions; the others are keywords by their place.
+enum Keyword: String, Sendable, CaseIterable {
+  case none = ""
+  case and, or, not, between, `in`, `is`, null, `true`, `false`, `where`
+  // Declarations.
+  case `let`, source, stream, metric, alert
+  case anomaly, slo, test, table
+  // Stages.
+  case derive, window, aggregate
+  case tumbling, hopping, every, by
+  // Items of a source.
+  case kafka, format, time, fields, require, deadLetter = "dead_letter", late
+  case watermark, idle, maxAhead = "max_ahead", allowedLateness = "allowed_lateness"
+  case from, `else`
+  // Items of an alert.
+  case on, when, `for`, keepFiring = "keep_firing", severity, labels, annotations
+
+  static let byText: [String: Keyword] = Dictionary(
+    uniqueKeysWithValues: allCases.filter { $0 != .none }.map { ($0.rawValue, $0) })
+
+  /// Whether it cannot name a column.
+  var isReserved: Bool {
+    switch self {
+    case .and, .or, .not, .between, .in, .is, .null, .true, .false, .where: true
+    default: false
+    }
+  }
+
+  static let declarations: [Keyword] = [.let, .source, .stream, .metric, .alert]
+  /// Declarations of the language that this version does not have.
+  static let laterDeclarations: Set<Keyword> = [.anomaly, .slo, .test, .table]
+  var isDeclaration: Bool {
+    switch self {
+    case .let, .source, .stream, .metric, .alert, .anomaly, .slo, .test, .table: true
+    default: false
+    }
+  }
+}
