@@ -1,5 +1,6 @@
 /// The commands, in the order of the help page. A new one is its own file and a line here.
 let allCommands: [Command] = [
+  checkCommand,
   simulateCommand,
   benchCommand,
 ]

@@ -14,3 +14,21 @@ let checkPage = CommandPage(
     CommandExample("rulesd check rules/search-quality", "check a rule pack"),
     CommandExample("rulesd check --format github --strict rules", "in a pull request's checks"),
   ])
+
+let checkCommand = Command(checkPage) { arguments, environment in
+  let format = try arguments.choice("format", among: ["text", "json", "github"]) ?? "text"
+  let rules = try loadRules(arguments.positionals)
+  switch format {
+  case "json":
+    for diagnostic in rules.diagnostics { try environment.say(diagnostic.json) }
+  case "github":
+    for diagnostic in rules.diagnostics { try environment.say(diagnostic.github) }
+  default:
+    try environment.standardOutput.write(rules.text(useColor: environment.standardOutput.isTerminal))
+  }
+  environment.note(
+    "\(counted(rules.fileCount, "file")): \(counted(rules.errorCount, "error")), "
+      + counted(rules.warningCount, "warning"))
+  let isRefused = rules.errorCount > 0 || arguments.flag("strict") && rules.warningCount > 0
+  return isRefused ? .refused : .ok
+}
