@@ -60,7 +60,7 @@ let package = Package(
     tests(
       "EndToEnd",
       ["rulesd", "RuleLang", "Runtime", "Operators", "Connectors", "Planner", "Traffic", "Catalog"],
-      exclude: ["duckdb"]),
+      exclude: ["Cases", "duckdb"]),
   ],
   cxxLanguageStandard: .cxx17
 )

@@ -234,6 +234,9 @@ private final class Lowering {
   private func reach(_ window: WindowPlan) -> Int64 {
     guard let panes = window.panes else { return window.spec.sizeNanos }
     let before = panes.input.window.map(reach) ?? 0
-    return window.spec.sizeNanos + aggregation(panes).lookbackNanos + before
+    // Not through `aggregation(panes)`: that lowers what stands behind these windows, us included.
+    let lookback = PaneAggregation.lookbackNanos(
+      functions: panes.states.map(\.function), windowNanos: panes.windows.map(\.spec.sizeNanos))
+    return window.spec.sizeNanos + lookback + before
   }
 }

@@ -99,8 +99,13 @@ public struct PaneAggregation: ExchangeDefinition, RowTaskDefinition {
 
   /// How far back before a window its values may depend on rows.
   public var lookbackNanos: Int64 {
-    let longest = windows.map(\.sizeNanos).max() ?? 0
-    return states.map { aggregateFunctions[$0.function]?.lookbackNanos(windowNanos: longest) ?? 0 }.max() ?? 0
+    Self.lookbackNanos(functions: states.map(\.function), windowNanos: windows.map(\.sizeNanos))
+  }
+
+  /// The same, from the names of the aggregates and the sizes of the windows.
+  public static func lookbackNanos(functions: [String], windowNanos sizes: [Int64]) -> Int64 {
+    let longest = sizes.max() ?? 0
+    return functions.map { aggregateFunctions[$0]?.lookbackNanos(windowNanos: longest) ?? 0 }.max() ?? 0
   }
 
   func makeStates() -> [AggregateState] {

@@ -64,7 +64,7 @@ CASES = [
     Case("tumbling, filtered", 40_000, 30, 60, 60, ALL, by=("region",), where="status < 404"),
     Case("hopping 5m every 1m", 40_000, 12, 300, 60, ALL, minutes=15),
     Case("hopping 90s every 30s by one key", 30_000, 20, 90, 30, ALL, by=("k",)),
-    Case("many distinct values", 60_000, 2, 300, 300, ["n", "users", "p50", "spread"], by=("region",),
+    Case("many distinct values", 60_000, 2, 300, 300, ["n", "errors", "users", "p50", "spread"], by=("region",),
          minutes=10, distinct=20_000, null_keys=False),
     Case("100k keys", 300_000, 100_000, 600, 600, ["n", "errors", "total", "least", "most", "p99"], by=("k",),
          minutes=20),
