@@ -69,4 +69,8 @@ static inline int rd_string_equal(rd_string a, rd_string b) {
   return a.length == b.length && memcmp(a.data, b.data, a.length) == 0;
 }
 
+// Tells malloc to keep freed memory instead of giving it back to the kernel: panes come and go by the thousand, and
+// faulting their pages in anew costs more than filling them. Call once, at the start of a process.
+void rd_keep_freed_memory(void);
+
 #endif

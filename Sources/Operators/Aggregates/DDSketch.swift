@@ -54,10 +54,11 @@ enum SketchMapping {
   }
 }
 
-/// Counts by bin for each group. A group starts as a list of its first bins and becomes a dense run of counters when the
-/// list is full; a run longer than `runMax` gives up its lowest bins (the paper's collapse), which keeps high quantiles right.
+/// Counts by bin for each group. A group starts as a list of its first bins, which doubles as it fills, and becomes a dense
+/// run of counters when the list is full; a run longer than `runMax` gives up its lowest bins (the paper's collapse), which keeps high quantiles right.
 struct BinStore: ~Copyable {
-  static let listMax: UInt32 = 16
+  /// Entries of the longest list: beyond it a run of counters is smaller than most lists would get.
+  static let listMax: UInt32 = 128
   static let runMax: Int32 = 4_096
 
   struct Cell: BitwiseCopyable {
@@ -90,7 +91,13 @@ struct BinStore: ~Copyable {
   private mutating func add(_ bin: Int32, count: UInt32, to group: Int) {
     let cell = cells.base + group
     cell.pointee.total &+= Int64(count)
-    if cell.pointee.base != .min {
+    if cell.pointee.base == .min {
+      if count == 1, cell.pointee.hasBlock, cell.pointee.length < 16 << UInt32(cell.pointee.capacityClass) {
+        pool.base[cell.pointee.offset + Int(cell.pointee.length)] = UInt32(bitPattern: bin)
+        cell.pointee.length += 1
+        return
+      }
+    } else {
       let index = bin &- cell.pointee.base
       if index >= 0, index < Int32(truncatingIfNeeded: cell.pointee.length) {
         let word = pool.base + cell.pointee.offset + Int(index)
@@ -104,12 +111,9 @@ struct BinStore: ~Copyable {
 
   private mutating func addSlowly(_ bin: Int32, count: UInt32, to group: Int) {
     if cells[group].base == .min {
-      if !cells[group].hasBlock {
-        cells.base[group].offset = allocate(sizeClass: 0)
-        cells.base[group].hasBlock = true
-      }
       var left = count
       while left > 0, cells[group].length < Self.listMax {
+        ensureListSpace(group)
         pool[cells[group].offset + Int(cells[group].length)] = UInt32(bitPattern: bin)
         cells.base[group].length += 1
         left -= 1
@@ -121,6 +125,21 @@ struct BinStore: ~Copyable {
     }
     widen(group, including: bin)
     bump(bin, by: count, in: group)
+  }
+
+  /// Room for one more entry in a list that is shorter than `listMax`.
+  private mutating func ensureListSpace(_ group: Int) {
+    let cell = cells[group]
+    if !cell.hasBlock {
+      cells.base[group].offset = allocate(sizeClass: 0)
+      cells.base[group].hasBlock = true
+    } else if cell.length == 16 << UInt32(cell.capacityClass) {
+      let offset = allocate(sizeClass: cell.capacityClass + 1)
+      for index in 0..<Int(cell.length) { pool[offset + index] = pool[cell.offset + index] }
+      release(cell)
+      cells.base[group].offset = offset
+      cells.base[group].capacityClass = cell.capacityClass + 1
+    }
   }
 
   /// Counts a bin in a run that reaches at least to it; below the run's base it falls into the lowest bin.
@@ -136,7 +155,7 @@ struct BinStore: ~Copyable {
     for index in 0..<Int(old.length) { bins.append(Int32(bitPattern: pool[old.offset + index])) }
     let low = min(bins.min() ?? bin, bin)
     let high = max(bins.max() ?? bin, bin)
-    release(old)
+    if old.hasBlock { release(old) }
     makeRun(group, low: low, high: high)
     for bin in bins { bump(bin, by: 1, in: group) }
   }
