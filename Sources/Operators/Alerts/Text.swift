@@ -97,12 +97,16 @@ public struct NamedSlot: Sendable, Hashable {
 }
 
 extension Array where Element == UInt8 {
-  /// The key that orders a record and partitions it on Kafka: the labels' values, `0x1F` between them.
+  /// The key that orders a record and partitions it on Kafka: the labels' values, `0x1F` between them and `0x1E` for null,
+  /// which is another key than the empty string, and must have another id.
   mutating func appendKey(_ labels: [NamedSlot], _ batch: Batch, _ row: Int) {
     for (index, label) in labels.enumerated() {
       if index > 0 { append(0x1F) }
       let column = batch.columns[label.slot]
-      if column.hasNulls, column.validity[row] == 0 { continue }
+      if column.hasNulls, column.validity[row] == 0 {
+        append(0x1E)
+        continue
+      }
       appendPlain(column, row, type: label.type)
     }
   }
