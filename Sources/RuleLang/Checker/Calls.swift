@@ -93,9 +93,9 @@ extension ExpressionChecker {
     let aggregates = catalog.aggregateFunctions.map(\.name)
     let scalars = catalog.scalarFunctions.map(\.name)
     let hint: String
-    if let meant = closest(to: name.text, among: isAggregate ? aggregates : scalars) {
+    if let meant = reporter.closest(to: name.text, among: isAggregate ? aggregates : scalars) {
       hint = "did you mean `\(meant)`?"
-    } else if let meant = closest(to: name.text, among: isAggregate ? scalars : aggregates) {
+    } else if let meant = reporter.closest(to: name.text, among: isAggregate ? scalars : aggregates) {
       hint = "did you mean `\(meant)`?"
     } else if isAggregate {
       hint = "aggregate functions: \(aggregates.joined(separator: ", "))"

@@ -91,7 +91,7 @@ struct Checker {
   }
 
   func unknownInput(_ name: NameSyntax, _ what: String) {
-    let hint = closest(to: name.text, among: inputs.keys.sorted()).map { "did you mean `\($0)`?" }
+    let hint = reporter.closest(to: name.text, among: inputs.keys).map { "did you mean `\($0)`?" }
     reporter.report(
       .unknownInput, "unknown \(what) `\(name.text)`", at: name.range, hint: hint)
   }

@@ -107,7 +107,7 @@ struct ExpressionChecker {
         .qualifiedName, "a metric says which stream a column is of", at: range,
         hint: "write `\(scope.owner).\(text)`")
     case .constant:
-      let hint = closest(to: text, among: constants.keys.sorted())
+      let hint = reporter.closest(to: text, among: constants.keys)
         .map { "did you mean `\($0)`?" } ?? "literals and `let` names are constants"
       reporter.report(
         .unknownField, "unknown constant `\(text)`", at: range, "a constant is needed here",
@@ -129,7 +129,7 @@ struct ExpressionChecker {
     if scope.lost.contains(text) {
       hint = "`aggregate` keeps keys and aggregates only: \(scope.columnList)"
     } else if let meant = closest(
-      to: text, among: scope.columns.map(\.name) + constants.keys.sorted())
+      to: text, among: scope.columns.map(\.name) + Array(constants.keys))
     {
       hint = "did you mean `\(meant)`?"
     } else if catalog.scalarFunction(text) != nil || catalog.aggregateFunction(text) != nil {

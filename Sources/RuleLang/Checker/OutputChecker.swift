@@ -153,7 +153,7 @@ extension Checker {
       let list = Self.severities.joined(separator: ", ")
       reporter.report(
         .unknownSeverity, "unknown severity `\(severity.text)`", at: severity.range,
-        hint: closest(to: severity.text, among: Self.severities).map { "did you mean `\($0)`?" }
+        hint: reporter.closest(to: severity.text, among: Self.severities).map { "did you mean `\($0)`?" }
           ?? "severities: \(list)")
     }
     let keys = info?.windowing?.keyColumns ?? []

@@ -69,6 +69,11 @@ final class Reporter {
 
   var hasErrors: Bool { errorCount > 0 }
 
+  /// A name for a hint; none once there is no room for it, as looking for one costs time.
+  func closest(to word: String, among candidates: some Sequence<String>) -> String? {
+    diagnostics.count < Self.diagnosticsMax ? RuleLang.closest(to: word, among: candidates) : nil
+  }
+
   func place(_ range: TextRange) -> SourceRange { texts[Int(range.file)].place(range) }
 
   func report(
