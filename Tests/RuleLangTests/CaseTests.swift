@@ -16,7 +16,8 @@ import Testing
     var expected = rules
     if !result.diagnostics.isEmpty {
       let file = SourceFile(path: "a.rules", text: rules)
-      expected += "=== diagnostics\n"
+      expected +=
+        "=== diagnostics\n"
         + DiagnosticTextRenderer(files: [file]).render(result.diagnostics)
     }
     if let program = result.program { expected += "=== program\n" + program.dump }

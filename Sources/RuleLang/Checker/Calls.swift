@@ -38,7 +38,8 @@ extension ExpressionChecker {
     for position in spec.constantParameters.sorted() where position < given.count {
       guard let constant = given[position].constant else {
         reporter.report(
-          .notConstant, "`\(spec.parameters[min(position, spec.parameters.count - 1)])` of "
+          .notConstant,
+          "`\(spec.parameters[min(position, spec.parameters.count - 1)])` of "
             + "`\(name.text)` is a constant", at: given[position].range,
           hint: "for example `\(spec.example)`")
         return nil
@@ -202,6 +203,7 @@ extension ExpressionChecker {
       ? "no value" : "\(parameters.count) (\(parameters.joined(separator: ", ")))"
     reporter.report(
       .badArguments,
-      "`\(spec.name)` takes \(takes), and \(given.count) \(given.count == 1 ? "is" : "are") given", at: range, hint: hint)
+      "`\(spec.name)` takes \(takes), and \(given.count) \(given.count == 1 ? "is" : "are") given", at: range,
+      hint: hint)
   }
 }

@@ -74,8 +74,7 @@ struct ExpressionChecker {
   }
 
   /// `a and b and c` as a tree whose height is the logarithm of their number.
-  private func balanced(_ operation: LogicalOperator, _ operands: ArraySlice<Checked>) -> TypedExpr
-  {
+  private func balanced(_ operation: LogicalOperator, _ operands: ArraySlice<Checked>) -> TypedExpr {
     guard operands.count > 1 else { return operands[operands.startIndex].expression }
     let middle = operands.startIndex + (operands.count + 1) / 2
     return .logical(
@@ -107,7 +106,8 @@ struct ExpressionChecker {
         .qualifiedName, "a metric says which stream a column is of", at: range,
         hint: "write `\(scope.owner).\(text)`")
     case .constant:
-      let hint = reporter.closest(to: text, among: constants.keys)
+      let hint =
+        reporter.closest(to: text, among: constants.keys)
         .map { "did you mean `\($0)`?" } ?? "literals and `let` names are constants"
       reporter.report(
         .unknownField, "unknown constant `\(text)`", at: range, "a constant is needed here",

@@ -185,7 +185,8 @@ extension Checker {
           : Units.bytes(unit.text) != nil
             ? "a size in \(unit.text) is `bytes(\(unit.text))`" : "leave the parentheses out"
       } else {
-        hint = reporter.closest(to: unit.text, among: units).map { "did you mean `\($0)`?" }
+        hint =
+          reporter.closest(to: unit.text, among: units).map { "did you mean `\($0)`?" }
           ?? "units: \(units.joined(separator: ", "))"
       }
       reporter.report(

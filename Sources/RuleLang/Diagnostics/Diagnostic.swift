@@ -64,8 +64,13 @@ final class Reporter {
   private(set) var diagnostics: [Diagnostic] = []
   private var leftOut = 0
   private var errorCount = 0
+  /// One a file.
+  private var cursors: [SourceText.ColumnCursor]
 
-  init(texts: [SourceText]) { self.texts = texts }
+  init(texts: [SourceText]) {
+    self.texts = texts
+    cursors = Array(repeating: .init(), count: texts.count)
+  }
 
   var hasErrors: Bool { errorCount > 0 }
 
@@ -74,7 +79,9 @@ final class Reporter {
     diagnostics.count < Self.diagnosticsMax ? RuleLang.closest(to: word, among: candidates) : nil
   }
 
-  func place(_ range: TextRange) -> SourceRange { texts[Int(range.file)].place(range) }
+  func place(_ range: TextRange) -> SourceRange {
+    texts[Int(range.file)].place(range, from: &cursors[Int(range.file)])
+  }
 
   func report(
     _ code: DiagnosticCode, _ message: String, at range: TextRange, _ label: String = "",
