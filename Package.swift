@@ -59,7 +59,8 @@ let package = Package(
     tests("TrafficTests", ["Traffic"]),
     tests(
       "EndToEnd",
-      ["rulesd", "RuleLang", "Runtime", "Operators", "Connectors", "Planner", "Traffic", "Catalog"]),
+      ["rulesd", "RuleLang", "Runtime", "Operators", "Connectors", "Planner", "Traffic", "Catalog"],
+      exclude: ["duckdb"]),
   ],
   cxxLanguageStandard: .cxx17
 )

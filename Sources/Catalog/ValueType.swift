@@ -39,7 +39,7 @@ public enum ValueType: String, Sendable, Hashable, CaseIterable {
 }
 
 /// The storage of a column.
-public enum PhysicalType: UInt8, Sendable, Hashable, CaseIterable {
+public enum PhysicalType: UInt8, Sendable, Hashable, CaseIterable, BitwiseCopyable {
   /// One byte a row, 0 or 1.
   case bool
   /// `int` as it is; `timestamp` in nanoseconds since the epoch, UTC.

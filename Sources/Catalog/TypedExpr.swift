@@ -1,5 +1,3 @@
-import Catalog
-
 /// A typed expression over the columns of a row. Equal trees mean equal values, which is what the planner shares by.
 ///
 /// Operands of a binary operator already have one physical type: the checker inserts `toFloat` where an `int` meets a

@@ -1,0 +1,177 @@
+import CRdkafka
+import Glibc
+import Runtime
+import Synchronization
+
+/// A librdkafka property, as `-X name=value` gives it.
+public struct KafkaProperty: Sendable, Hashable {
+  public var name: String
+  public var value: String
+  public init(_ name: String, _ value: String) {
+    self.name = name
+    self.value = value
+  }
+}
+
+/// What Kafka refused, or could not do in time.
+public struct KafkaFailure: Error, CustomStringConvertible, Sendable {
+  public var description: String
+  /// Whether the same call may succeed later.
+  public var isRetriable: Bool
+  init(_ description: String, isRetriable: Bool = true) {
+    self.description = description
+    self.isRetriable = isRetriable
+  }
+}
+
+func kafkaText(_ error: rd_kafka_resp_err_t) -> String { String(cString: rd_kafka_err2str(error)) }
+
+/// Nanoseconds of a clock that only goes forward; for time-outs, never for event time.
+func monotonicNanos() -> Int64 {
+  var time = timespec()
+  clock_gettime(CLOCK_MONOTONIC, &time)
+  return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
+}
+
+/// What librdkafka's own threads report: shared by a client's callbacks and whoever asks for `problem`.
+final class KafkaHealth: Sendable {
+  struct State {
+    /// Set when no broker can be reached, cleared by the first answer of one.
+    var unreachable: String?
+    /// Ends the client for good (a fenced producer, for example).
+    var fatal: String?
+    /// The last error of delivery or of a topic.
+    var failure: String?
+    var failureCount = 0
+  }
+  let state = Mutex(State())
+
+  func reached() { state.withLock { $0.unreachable = nil } }
+  func lost(_ text: String) { state.withLock { $0.unreachable = text } }
+  func failed(_ text: String) {
+    state.withLock {
+      $0.failure = text
+      $0.failureCount += 1
+    }
+  }
+}
+
+/// Owns one `rd_kafka_t` and destroys it with the last reference.
+///
+/// @unchecked: librdkafka's handle may be used from any thread.
+final class KafkaClient: @unchecked Sendable {
+  let handle: OpaquePointer
+  let health: KafkaHealth
+  /// What callbacks get as their opaque; kept alive as long as the handle.
+  private let context: KafkaContext
+
+  /// Sets `defaults`, then `properties`, which may override them. Throws the text of librdkafka for a property that it does
+  /// not know or a value that it does not take.
+  init(
+    _ type: rd_kafka_type_t, defaults: [KafkaProperty], properties: [KafkaProperty],
+    context: KafkaContext = KafkaContext()
+  ) throws(KafkaFailure) {
+    self.context = context
+    health = context.health
+    guard let configuration = rd_kafka_conf_new() else { throw KafkaFailure("out of memory") }
+    var text = [CChar](repeating: 0, count: 512)
+    for (index, property) in (defaults + properties).enumerated() {
+      let status = rd_kafka_conf_set(configuration, property.name, property.value, &text, text.count)
+      if status != RD_KAFKA_CONF_OK {
+        rd_kafka_conf_destroy(configuration)
+        let origin = index < defaults.count ? "" : "-X \(property.name)=\(property.value): "
+        throw KafkaFailure(origin + Self.string(text), isRetriable: false)
+      }
+    }
+    rd_kafka_conf_set_opaque(configuration, Unmanaged.passUnretained(context).toOpaque())
+    rd_kafka_conf_set_error_cb(configuration) { handle, code, reason, opaque in
+      KafkaContext.from(opaque)?.onError(handle, rd_kafka_resp_err_t(code), reason)
+    }
+    if !properties.contains(where: { $0.name == "debug" }) {
+      // What matters arrives through the callbacks; standard error belongs to our own messages.
+      rd_kafka_conf_set_log_cb(configuration) { _, _, _, _ in }
+    }
+    if type == RD_KAFKA_CONSUMER {
+      rd_kafka_conf_set_rebalance_cb(configuration) { handle, code, partitions, opaque in
+        KafkaContext.from(opaque)?.onRebalance(handle, code, partitions)
+      }
+    } else {
+      rd_kafka_conf_set_dr_msg_cb(configuration) { _, message, opaque in
+        KafkaContext.from(opaque)?.onDelivery(message)
+      }
+    }
+    guard let handle = rd_kafka_new(type, configuration, &text, text.count) else {
+      rd_kafka_conf_destroy(configuration)
+      throw KafkaFailure(Self.string(text), isRetriable: false)
+    }
+    self.handle = handle
+  }
+
+  deinit { rd_kafka_destroy(handle) }
+
+  private static func string(_ text: [CChar]) -> String {
+    String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+  }
+}
+
+/// Takes librdkafka's callbacks. They come on the thread that polls.
+class KafkaContext {
+  let health = KafkaHealth()
+
+  static func from(_ opaque: UnsafeMutableRawPointer?) -> KafkaContext? {
+    opaque.map { Unmanaged<KafkaContext>.fromOpaque($0).takeUnretainedValue() }
+  }
+
+  func onError(_ handle: OpaquePointer?, _ code: rd_kafka_resp_err_t, _ reason: UnsafePointer<CChar>?) {
+    let text = reason.map { String(cString: $0) } ?? kafkaText(code)
+    switch code {
+    case RD_KAFKA_RESP_ERR__FATAL:
+      var detail = [CChar](repeating: 0, count: 512)
+      let cause = rd_kafka_fatal_error(handle, &detail, detail.count)
+      health.state.withLock { $0.fatal = "\(kafkaText(cause)): \(text)" }
+    case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
+      health.lost("no broker can be reached")
+    case RD_KAFKA_RESP_ERR__AUTHENTICATION, RD_KAFKA_RESP_ERR__SSL, RD_KAFKA_RESP_ERR__RESOLVE:
+      health.lost(text)
+    default:
+      // One broker of several, or a passing trouble that librdkafka mends by itself.
+      break
+    }
+  }
+
+  func onRebalance(
+    _ handle: OpaquePointer?, _ code: rd_kafka_resp_err_t,
+    _ partitions: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?
+  ) {}
+
+  func onDelivery(_ message: UnsafePointer<rd_kafka_message_t>?) {
+    guard let message else { return }
+    if message.pointee.err == RD_KAFKA_RESP_ERR_NO_ERROR {
+      health.reached()
+    } else {
+      let topic = rd_kafka_topic_name(message.pointee.rkt).map { String(cString: $0) } ?? "?"
+      health.failed("topic \(topic): \(kafkaText(message.pointee.err))")
+    }
+  }
+}
+
+/// A list of topic partitions, freed with its owner.
+struct KafkaPartitions: ~Copyable {
+  let list: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>
+
+  init(_ partitions: [(topic: String, partition: Int32, offset: Int64)]) {
+    list = rd_kafka_topic_partition_list_new(Int32(max(partitions.count, 1)))
+    for entry in partitions {
+      let element = rd_kafka_topic_partition_list_add(list, entry.topic, entry.partition)
+      element?.pointee.offset = entry.offset
+    }
+  }
+
+  deinit { rd_kafka_topic_partition_list_destroy(list) }
+
+  var count: Int { Int(list.pointee.cnt) }
+  subscript(index: Int) -> rd_kafka_topic_partition_t {
+    get { list.pointee.elems[index] }
+    nonmutating set { list.pointee.elems[index] = newValue }
+  }
+}

@@ -1,0 +1,245 @@
+import CColumns
+import CDecode
+import CRdkafka
+import Glibc
+import Runtime
+import Synchronization
+
+/// What the worker that reads a partition and the control thread tell each other.
+final class KafkaPartitionState: Sendable {
+  struct Values {
+    /// One behind the last offset that was handed out, or the broker's end where that is further (control records of
+    /// transactions take offsets too); -1 before the first.
+    var position: Int64 = -1
+    /// Whether the broker said, after the last record, that there is nothing more.
+    var isAtEnd = false
+    /// When it said so last.
+    var confirmedNanos: Int64 = 0
+    /// The worker asked again, and that was too long ago.
+    var wantsConfirmation = false
+    var lastReadNanos: Int64
+    var isPaused = false
+    var pauseCount = 0
+    var isRevoked = false
+    var problem: String?
+    /// Messages that came by the consumer's queue before the partition's own was split off.
+    var hasStrays = false
+  }
+  let values: Mutex<Values>
+
+  init() { values = Mutex(Values(lastReadNanos: monotonicNanos())) }
+}
+
+/// Reads one partition of a topic from the queue that librdkafka fills for it.
+///
+/// A read takes what is there, copies the payloads into one padded arena, gives librdkafka its messages back and decodes
+/// the arena in one call.
+final class KafkaPartitionReader: PartitionReader {
+  /// How long after the broker's word an end of partition is still believed.
+  static let confirmationNanos: Int64 = 1_000_000_000
+
+  let identity: PartitionIdentity
+  let state = KafkaPartitionState()
+  private let client: KafkaClient
+  private var queue: OpaquePointer?
+  private let decoder: JSONRecordDecoder
+  /// Bounded reading: one behind the last record to be read.
+  private let endOffset: Int64?
+  private var hasEnded = false
+
+  private static let messagesMax = RecordBatch.rowsMax
+  private let messages: UnsafeMutablePointer<UnsafeMutablePointer<rd_kafka_message_t>?>
+  private var records: [rd_record] = []
+  private var arena: UnsafeMutablePointer<UInt8>
+  private var arenaCapacity: Int
+  /// Filled by the control thread before the reader is handed over, and under the state's lock afterwards.
+  private let strays = KafkaStrays()
+
+  init(identity: PartitionIdentity, client: KafkaClient, schema: SourceSchema, endOffset: Int64?)
+    throws
+  {
+    self.identity = identity
+    self.client = client
+    self.endOffset = endOffset
+    decoder = try JSONRecordDecoder(schema: schema)
+    queue = rd_kafka_queue_get_partition(client.handle, identity.topic, identity.partition)
+    rd_kafka_queue_forward(queue, nil)
+    messages = .allocate(capacity: Self.messagesMax)
+    messages.initialize(repeating: nil, count: Self.messagesMax)
+    arenaCapacity = 256 * 1024
+    arena = Self.allocateArena(arenaCapacity)
+    records.reserveCapacity(Self.messagesMax)
+  }
+
+  deinit {
+    close()
+    messages.deallocate()
+    arena.deallocate()
+  }
+
+  /// Gives the queue back. No read may come afterwards, or it says `nothingYet`.
+  func close() {
+    if let queue { rd_kafka_queue_destroy(queue) }
+    queue = nil
+  }
+
+  private static func allocateArena(_ capacity: Int) -> UnsafeMutablePointer<UInt8> {
+    let bytes = capacity + Int(RD_PADDING)
+    let arena = UnsafeMutablePointer<UInt8>.allocate(capacity: bytes)
+    arena.initialize(repeating: 0, count: bytes)
+    return arena
+  }
+
+  /// A message of this partition that the control thread got instead; taken over by the next read.
+  func addStray(_ message: UnsafeMutablePointer<rd_kafka_message_t>) {
+    strays.add(message)
+    state.values.withLock { $0.hasStrays = true }
+  }
+
+  func read(into batch: RecordBatch) throws -> ReadOutcome {
+    batch.clear()
+    if hasEnded { return .end }
+    let now = monotonicNanos()
+    let (isRevoked, wasPaused, hasStrays, position) = state.values.withLock { values in
+      let wasPaused = values.isPaused
+      values.lastReadNanos = now
+      values.isPaused = false
+      defer { values.hasStrays = false }
+      return (values.isRevoked, wasPaused, values.hasStrays, values.position)
+    }
+    guard !isRevoked, let queue else { return .nothingYet }
+    if let endOffset, position >= endOffset { return end() }
+    if wasPaused { resume() }
+
+    var count = hasStrays ? strays.take(into: messages, max: batch.capacity) : 0
+    if count == 0 {
+      // Takes what is there and does not wait: the worker's other partitions may have more.
+      count = max(0, rd_kafka_consume_batch_queue(queue, 0, messages, batch.capacity))
+    }
+    let outcome = try take(count, position: position, into: batch)
+    if outcome == .records || outcome == .end { return outcome }
+    return idleOutcome(now)
+  }
+
+  private func end() -> ReadOutcome {
+    hasEnded = true
+    return .end
+  }
+
+  private func resume() {
+    let partition = KafkaPartitions([(identity.topic, identity.partition, Int64(RD_KAFKA_OFFSET_INVALID))])
+    rd_kafka_resume_partitions(client.handle, partition.list)
+  }
+
+  /// Copies, destroys and decodes `count` messages. `.nothingYet` when none of them was a record.
+  private func take(_ count: Int, position: Int64, into batch: RecordBatch) throws -> ReadOutcome {
+    var position = position
+    var failure: SourceFailure?
+    var problem: String?
+    var sawEnd = false
+    var bytes = 0
+    for index in 0..<count {
+      guard let message = messages[index]?.pointee, message.err == RD_KAFKA_RESP_ERR_NO_ERROR else { continue }
+      bytes += message.len + 1
+    }
+    if bytes > arenaCapacity {
+      arena.deallocate()
+      arenaCapacity = max(bytes, arenaCapacity * 2)
+      arena = Self.allocateArena(arenaCapacity)
+    }
+    records.removeAll(keepingCapacity: true)
+    var filled = 0
+    for index in 0..<count {
+      guard let pointer = messages[index] else { continue }
+      defer { rd_kafka_message_destroy(pointer) }
+      let message = pointer.pointee
+      switch message.err {
+      case RD_KAFKA_RESP_ERR_NO_ERROR:
+        // After a pause librdkafka fetches anew; what was read already is not read again.
+        if message.offset < position { continue }
+        if let endOffset, message.offset >= endOffset {
+          position = max(position, endOffset)
+          continue
+        }
+        position = message.offset + 1
+        sawEnd = false
+        records.append(record(of: pointer, at: filled))
+        if message.payload != nil {
+          memcpy(arena + filled, message.payload, message.len)
+          arena[filled + message.len] = 0x0a
+          filled += message.len + 1
+        }
+      case RD_KAFKA_RESP_ERR__PARTITION_EOF:
+        position = max(position, message.offset)
+        sawEnd = true
+      case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
+        failure = SourceFailure(
+          "\(identity.topic)[\(identity.partition)]: the offset to resume from is gone (\(kafkaText(message.err)))")
+      default:
+        problem = "\(identity.topic)[\(identity.partition)]: \(kafkaText(message.err))"
+      }
+    }
+    if !records.isEmpty {
+      records.withUnsafeBufferPointer {
+        decoder.decode($0, arena: arena, arenaLength: filled, into: batch)
+      }
+      batch.bytesRead = filled - records.count
+      batch.nextOffset = (records.last?.offset ?? -1) + 1
+      client.health.reached()
+    }
+    if count > 0 {
+      let now = monotonicNanos()
+      state.values.withLock { values in
+        values.position = position
+        if !records.isEmpty || sawEnd { values.isAtEnd = sawEnd }
+        if sawEnd { values.confirmedNanos = now }
+        if let problem { values.problem = problem } else if !records.isEmpty { values.problem = nil }
+      }
+    }
+    if !records.isEmpty { return .records }
+    if let failure { throw failure }
+    if let endOffset, position >= endOffset { return end() }
+    return .nothingYet
+  }
+
+  private func record(of message: UnsafeMutablePointer<rd_kafka_message_t>, at filled: Int) -> rd_record {
+    var type = RD_KAFKA_TIMESTAMP_NOT_AVAILABLE
+    let millis = rd_kafka_message_timestamp(message, &type)
+    let (nanos, overflow) = millis.multipliedReportingOverflow(by: 1_000_000)
+    let time = type == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE || millis < 0 || overflow ? Int64.min : nanos
+    return rd_record(
+      data: message.pointee.payload == nil ? nil : UnsafePointer(arena + filled),
+      length: message.pointee.len, offset: message.pointee.offset, record_time: time)
+  }
+
+  private func idleOutcome(_ now: Int64) -> ReadOutcome {
+    state.values.withLock { values in
+      guard values.isAtEnd else { return .nothingYet }
+      if now - values.confirmedNanos <= Self.confirmationNanos { return .caughtUp }
+      values.wantsConfirmation = true
+      return .nothingYet
+    }
+  }
+}
+
+/// Messages that the control thread received for a reader. Guarded by its lock.
+private final class KafkaStrays: @unchecked Sendable {
+  // @unchecked: `messages` is touched inside `lock` only.
+  private let lock = Mutex(())
+  private var messages: [UnsafeMutablePointer<rd_kafka_message_t>] = []
+
+  deinit { for message in messages { rd_kafka_message_destroy(message) } }
+
+  func add(_ message: UnsafeMutablePointer<rd_kafka_message_t>) {
+    lock.withLock { _ in messages.append(message) }
+  }
+
+  func take(into target: UnsafeMutablePointer<UnsafeMutablePointer<rd_kafka_message_t>?>, max: Int) -> Int {
+    lock.withLock { _ in
+      let count = min(max, messages.count)
+      for index in 0..<count { target[index] = messages[index] }
+      messages.removeFirst(count)
+      return count
+    }
+  }
+}

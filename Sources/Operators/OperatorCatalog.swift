@@ -1,0 +1,21 @@
+import Catalog
+
+/// Scalar functions of the language. To add one: its file, and its line here.
+let scalarFunctionList: [any ScalarFunction.Type] = [
+  Abs.self, Round.self, Floor.self, Ceil.self, Log10.self,
+  Lower.self, Upper.self, Length.self, StartsWith.self, EndsWith.self, Contains.self,
+  Coalesce.self, If.self,
+]
+
+/// Aggregate functions of the language. To add one: its file, and its line here.
+let aggregateFunctionList: [any AggregateFunction.Type] = [
+  Count.self, Rate.self, Sum.self, Average.self, Minimum.self, Maximum.self, StandardDeviation.self,
+  Quantile.self, Distinct.self, First.self, Last.self, Increase.self,
+]
+
+/// What the checker is handed: every function that this build of the engine has, and the formats given.
+public func makeCatalog(formats: [FormatSpec]) -> Catalog {
+  Catalog(
+    scalarFunctions: scalarFunctionList.map { $0.spec },
+    aggregateFunctions: aggregateFunctionList.map { $0.spec }, formats: formats)
+}

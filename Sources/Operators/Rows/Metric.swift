@@ -1,0 +1,57 @@
+import Catalog
+import Runtime
+
+/// `metric name = value by keys`: a record for each row of a window whose value is not null.
+public struct Metric: RowTaskDefinition {
+  public var name: String
+  /// Rank among the graph's rules.
+  public var rule: Int32
+  public var labels: [NamedSlot]
+  public var value: NamedSlot
+  public var windowNanos: Int64
+
+  public init(
+    name: String, rule: Int32, labels: [NamedSlot], value: NamedSlot, windowNanos: Int64
+  ) {
+    self.name = name
+    self.rule = rule
+    self.labels = labels
+    self.value = value
+    self.windowNanos = windowNanos
+  }
+
+  public func makeTask(_ context: TaskContext) -> RowTask { MetricTask(self, context.output) }
+}
+
+private final class MetricTask: RowTask {
+  private let definition: Metric
+  private let output: RecordWriter
+  private var key: [UInt8] = []
+
+  init(_ definition: Metric, _ output: RecordWriter) {
+    self.definition = definition
+    self.output = output
+  }
+
+  override func process(_ batch: Batch, _ selection: Selection) {
+    let column = batch.columns[definition.value.slot]
+    for index in 0..<selection.count {
+      let row = Int(selection.rows[index])
+      if column.hasNulls, column.validity[row] == 0 { continue }
+      let end = batch.times[row] + 1
+      key.removeAll(keepingCapacity: true)
+      key.appendKey(definition.labels, batch, row)
+      output.open(
+        .metric, ruleName: definition.name, time: end,
+        window: (end - definition.windowNanos, end), key: key)
+      output.append { bytes in
+        bytes.append(json: ",\"labels\":{")
+        _ = bytes.appendLabels(definition.labels, batch, row)
+        bytes.append(json: "},\"values\":{\"value\":")
+        bytes.appendJSON(column, row, type: definition.value.type)
+        bytes.append(json: "}")
+      }
+      output.close(.metric, rule: definition.rule, ruleName: definition.name, time: end)
+    }
+  }
+}

@@ -1,0 +1,87 @@
+import Catalog
+import Runtime
+
+/// A set of rows in the graph and all that hangs on it: columns to compute, operators that take the rows, narrower sets.
+///
+/// The planner builds one for each distinct chain of filters over a source (or over the rows of a window), so that rules
+/// with a filter in common evaluate it once.
+public struct RowSet: RowTaskDefinition {
+  /// A column that somebody below needs, computed for this set's rows; evaluated in order.
+  public struct ComputedSlot: Sendable {
+    public var slot: Int
+    public var expression: TypedExpr
+    public init(slot: Int, expression: TypedExpr) {
+      self.slot = slot
+      self.expression = expression
+    }
+  }
+
+  /// Rows of this set for which the condition is true.
+  public struct Branch: Sendable {
+    public var condition: TypedExpr
+    public var rows: RowSet
+    public init(condition: TypedExpr, rows: RowSet) {
+      self.condition = condition
+      self.rows = rows
+    }
+  }
+
+  /// Rows of this set by the value of one column: each row is looked up once, however many branches there are.
+  public struct Dispatch: Sendable {
+    public var slot: Int
+    public var type: ValueType
+    public var branches: [(value: Value, rows: RowSet)]
+    public init(slot: Int, type: ValueType, branches: [(value: Value, rows: RowSet)]) {
+      self.slot = slot
+      self.type = type
+      self.branches = branches
+    }
+  }
+
+  public var computed: [ComputedSlot]
+  public var consumers: [any RowTaskDefinition]
+  public var branches: [Branch]
+  public var dispatches: [Dispatch]
+
+  public init(
+    computed: [ComputedSlot] = [], consumers: [any RowTaskDefinition] = [],
+    branches: [Branch] = [], dispatches: [Dispatch] = []
+  ) {
+    self.computed = computed
+    self.consumers = consumers
+    self.branches = branches
+    self.dispatches = dispatches
+  }
+
+  public func makeTask(_ context: TaskContext) -> RowTask { RowSetTask(self, context) }
+}
+
+final class RowSetTask: RowTask {
+  private let computed: [(slot: Int, evaluator: Evaluator)]
+  /// Consumers, then branches and dispatches: everything that takes this set's rows.
+  private let children: ContiguousArray<RowTask>
+
+  init(_ definition: RowSet, _ context: TaskContext) {
+    computed = definition.computed.map {
+      ($0.slot, makeEvaluator($0.expression, capacity: context.batchRows))
+    }
+    var children = ContiguousArray<RowTask>()
+    for consumer in definition.consumers { children.append(consumer.makeTask(context)) }
+    for branch in definition.branches {
+      children.append(FilterTask(branch.condition, branch.rows.makeTask(context), context))
+    }
+    for dispatch in definition.dispatches { children.append(DispatchTask(dispatch, context)) }
+    self.children = children
+  }
+
+  override func process(_ batch: Batch, _ selection: Selection) {
+    for (slot, evaluator) in computed {
+      batch.columns[slot] = evaluator.evaluate(batch, selection)
+    }
+    for child in children { child.process(batch, selection) }
+  }
+
+  override func windowEnded(_ end: Int64) { for child in children { child.windowEnded(end) } }
+  override var isQuiet: Bool { children.allSatisfy(\.isQuiet) }
+  override var holdSince: Int64? { children.compactMap(\.holdSince).min() }
+}

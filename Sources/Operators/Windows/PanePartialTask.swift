@@ -1,0 +1,176 @@
+import CColumns
+import Catalog
+import Runtime
+
+/// Cuts rows into panes by event time and aggregates them, apart for each partition.
+final class PanePartialTask: PartialTask {
+  private let definition: PaneAggregation
+  private var keys = KeyColumns()
+  /// Open panes by partition, ascending by start.
+  private var open: [[Pane]] = []
+  private let hashes: UnsafeMutablePointer<UInt64>
+  private let groups: UnsafeMutablePointer<Int32>
+  /// Rows and hashes of one pane, where a batch spans several.
+  private let paneRows: UnsafeMutablePointer<Int32>
+  private let paneHashes: UnsafeMutablePointer<UInt64>
+  /// Rows and groups that pass an aggregate's filter.
+  private let filteredRows: UnsafeMutablePointer<Int32>
+  private let filteredGroups: UnsafeMutablePointer<Int32>
+  /// Distinct filter slots, nil (no filter) first, each with the states behind it.
+  private let byFilter: [(filter: Int?, states: [Int])]
+
+  init(_ definition: PaneAggregation, batchRows: Int) {
+    self.definition = definition
+    hashes = .allocate(capacity: batchRows)
+    groups = .allocate(capacity: batchRows)
+    paneRows = .allocate(capacity: batchRows)
+    paneHashes = .allocate(capacity: batchRows)
+    filteredRows = .allocate(capacity: batchRows)
+    filteredGroups = .allocate(capacity: batchRows)
+    var byFilter: [(filter: Int?, states: [Int])] = []
+    for (index, state) in definition.states.enumerated() {
+      if let place = byFilter.firstIndex(where: { $0.filter == state.filter }) {
+        byFilter[place].states.append(index)
+      } else {
+        byFilter.append((state.filter, [index]))
+      }
+    }
+    self.byFilter = byFilter
+  }
+
+  deinit {
+    hashes.deallocate()
+    groups.deallocate()
+    paneRows.deallocate()
+    paneHashes.deallocate()
+    filteredRows.deallocate()
+    filteredGroups.deallocate()
+  }
+
+  override func process(_ batch: Batch, _ selection: Selection) {
+    guard selection.count > 0 else { return }
+    while open.count <= batch.partition { open.append([]) }
+    keys.bind(batch, slots: definition.keySlots)
+    keys.hashRows(selection.rows, count: selection.count, into: hashes)
+    let times = batch.times
+    var low = times[Int(selection.rows[0])]
+    var high = low
+    for index in 1..<selection.count {
+      let time = times[Int(selection.rows[index])]
+      low = min(low, time)
+      high = max(high, time)
+    }
+    let first = floorToMultiple(low, of: definition.paneNanos)
+    let last = floorToMultiple(high, of: definition.paneNanos)
+    if first == last {
+      add(batch, rows: selection.rows, hashes: hashes, count: selection.count, pane: first)
+    } else if (last - first) / definition.paneNanos <= 4 {
+      addByPane(batch, selection, first: first, last: last)
+    } else {
+      addByRuns(batch, selection)
+    }
+  }
+
+  /// A few panes: one pass over the rows for each, so that rows that alternate between panes are still batched.
+  private func addByPane(_ batch: Batch, _ selection: Selection, first: Int64, last: Int64) {
+    var pane = first
+    while pane <= last {
+      let end = pane + definition.paneNanos
+      var count = 0
+      for index in 0..<selection.count {
+        let row = selection.rows[index]
+        let time = batch.times[Int(row)]
+        paneRows[count] = row
+        paneHashes[count] = hashes[index]
+        count += time >= pane && time < end ? 1 : 0
+      }
+      if count > 0 { add(batch, rows: paneRows, hashes: paneHashes, count: count, pane: pane) }
+      pane = end
+    }
+  }
+
+  /// Many panes: stretches of neighbouring rows in the same pane.
+  private func addByRuns(_ batch: Batch, _ selection: Selection) {
+    var start = 0
+    while start < selection.count {
+      let pane = floorToMultiple(
+        batch.times[Int(selection.rows[start])], of: definition.paneNanos)
+      let paneEnd = pane + definition.paneNanos
+      var end = start + 1
+      while end < selection.count {
+        let time = batch.times[Int(selection.rows[end])]
+        guard time >= pane, time < paneEnd else { break }
+        end += 1
+      }
+      add(
+        batch, rows: selection.rows + start, hashes: hashes + start, count: end - start, pane: pane)
+      start = end
+    }
+  }
+
+  private func add(
+    _ batch: Batch, rows: UnsafePointer<Int32>, hashes: UnsafePointer<UInt64>, count: Int,
+    pane start: Int64
+  ) {
+    let pane = openPane(batch.partition, start)
+    pane.table.assign(keys, rows: rows, hashes: hashes, count: count, groups: groups)
+    let groupCount = pane.table.count
+    for (filter, states) in byFilter {
+      var chosenRows = rows
+      var chosenGroups = UnsafePointer(groups)
+      var chosen = count
+      if let filter {
+        chosen = keep(batch.columns[filter], rows, count)
+        chosenRows = UnsafePointer(filteredRows)
+        chosenGroups = UnsafePointer(filteredGroups)
+      }
+      for index in states {
+        let state = pane.states[index]
+        state.ensure(groups: groupCount)
+        let argument = definition.states[index].argument
+        state.update(
+          argument.map { batch.columns[$0] }, times: batch.times, rows: chosenRows,
+          groups: chosenGroups, count: chosen)
+      }
+    }
+  }
+
+  /// Compresses rows and groups to those whose filter is true.
+  private func keep(_ filter: Column, _ rows: UnsafePointer<Int32>, _ count: Int) -> Int {
+    let flags = filter.bools
+    let validity = filter.validity
+    let hasNulls = filter.hasNulls
+    var kept = 0
+    for index in 0..<count {
+      let row = Int(rows[index])
+      filteredRows[kept] = rows[index]
+      filteredGroups[kept] = groups[index]
+      kept += flags[row] != 0 && (!hasNulls || validity[row] != 0) ? 1 : 0
+    }
+    return kept
+  }
+
+  private func openPane(_ partition: Int, _ start: Int64) -> Pane {
+    var place = open[partition].count
+    while place > 0, open[partition][place - 1].start > start { place -= 1 }
+    if place > 0, open[partition][place - 1].start == start { return open[partition][place - 1] }
+    let expected = open[partition].last?.table.count ?? 16
+    let pane = Pane(start: start, definition, expectedGroups: expected)
+    open[partition].insert(pane, at: place)
+    return pane
+  }
+
+  override func closePanes(
+    partition: Int, watermark: Int64, emit: (PanePartial) -> Void
+  ) {
+    guard partition < open.count else { return }
+    while let first = open[partition].first, first.start + definition.paneNanos <= watermark {
+      emit(first)
+      open[partition].removeFirst()
+    }
+  }
+
+  override func firstOpenPane(partition: Int) -> Int64? {
+    partition < open.count ? open[partition].first?.start : nil
+  }
+}

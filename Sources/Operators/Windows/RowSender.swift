@@ -1,0 +1,78 @@
+import CColumns
+import Catalog
+import Runtime
+
+/// Sends rows of windows to the shards that own their next key. They are aggregates already, so they are few; the receiver
+/// brings them into an order that does not depend on who sent them.
+final class RowSender: RowTask {
+  private let definition: PaneAggregation
+  private let context: TaskContext
+  private var keys = KeyColumns()
+  private let hashes: UnsafeMutablePointer<UInt64>
+
+  init(_ definition: PaneAggregation, _ context: TaskContext) {
+    self.definition = definition
+    self.context = context
+    hashes = .allocate(capacity: context.batchRows)
+  }
+
+  deinit { hashes.deallocate() }
+
+  override func process(_ batch: Batch, _ selection: Selection) {
+    keys.bind(batch, slots: definition.keySlots)
+    keys.hashRows(selection.rows, count: selection.count, into: hashes)
+    for shard in 0..<context.shardCount {
+      var rows: [Int] = []
+      for index in 0..<selection.count where Pane.owner(hashes[index], context.shardCount) == shard {
+        rows.append(Int(selection.rows[index]))
+      }
+      guard !rows.isEmpty else { continue }
+      context.sendRows(definition.exchange, shard, copy(rows, of: batch))
+    }
+  }
+
+  private func copy(_ rows: [Int], of batch: Batch) -> RowsChunk {
+    let chunk = Batch(types: definition.inputTypes, capacity: rows.count)
+    let box = ArenaBox()
+    for (index, row) in rows.enumerated() {
+      chunk.times[index] = batch.times[row]
+      for slot in definition.neededSlots {
+        let target = chunk.columns[slot]
+        copyRow(batch.columns[slot], row, to: target, index)
+        if target.type == .string {
+          let text = target.strings[index]
+          target.strings[index].data = box.arena.copy(text.data, Int(text.length))
+        }
+      }
+    }
+    chunk.rowCount = rows.count
+    return RowsChunk(batch: chunk, arena: box)
+  }
+}
+
+/// Copies one value between columns of one type, null included. A string still points where it pointed.
+func copyRow(_ source: Column, _ row: Int, to target: Column, _ targetRow: Int) {
+  let isNull = source.hasNulls && source.validity[row] == 0
+  target.validity[targetRow] = isNull ? 0 : 1
+  if isNull { target.hasNulls = true }
+  switch target.type {
+  case .bool: target.bools[targetRow] = source.bools[row]
+  case .int64: target.ints[targetRow] = source.ints[row]
+  case .float64: target.doubles[targetRow] = source.doubles[row]
+  case .string: target.strings[targetRow] = isNull ? rd_string() : source.strings[row]
+  }
+}
+
+/// Three-way order of two values of one type, null first.
+func compareValues(_ a: Column, _ x: Int, _ b: Column, _ y: Int) -> Int {
+  let aIsNull = a.hasNulls && a.validity[x] == 0
+  let bIsNull = b.hasNulls && b.validity[y] == 0
+  if aIsNull || bIsNull { return (aIsNull ? 0 : 1) - (bIsNull ? 0 : 1) }
+  func order<T: Comparable>(_ p: T, _ q: T) -> Int { p == q ? 0 : (p < q ? -1 : 1) }
+  switch a.type {
+  case .bool: return order(a.bools[x], b.bools[y])
+  case .int64: return order(a.ints[x], b.ints[y])
+  case .float64: return order(a.doubles[x], b.doubles[y])
+  case .string: return Int(compareBytes(a.strings[x], b.strings[y]))
+  }
+}

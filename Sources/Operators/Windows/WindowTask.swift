@@ -1,0 +1,255 @@
+import CColumns
+import Catalog
+import Runtime
+
+/// The owning side of a pane aggregation: merges the panes of all partitions for the keys of this shard, in partition order,
+/// puts windows together from them, and passes each window's rows on, sorted by key.
+final class WindowTask: KeyedTask {
+  private let definition: PaneAggregation
+  private let context: TaskContext
+  /// Panes that have arrived and are not complete yet, by start.
+  private var arrived: [Int64: [(partition: Int, pane: Pane)]] = [:]
+  /// Complete panes that some window may still need, ascending.
+  private var complete: [Pane] = []
+  private var emitters: ContiguousArray<WindowEmitter>
+  private var carries: [AggregateCarry?]
+  private var resumeAt = beforeAllTime
+  // Level 1 and up: rows wait until the watermark settles their order.
+  private var waiting: [RowsChunk] = []
+  private let inner: PanePartialTask?
+  private let ordered: Batch?
+
+  init(_ definition: PaneAggregation, _ context: TaskContext) {
+    self.definition = definition
+    self.context = context
+    emitters = ContiguousArray(
+      definition.windows.map { WindowEmitter($0, definition, context) })
+    let longest = definition.windows.map(\.sizeNanos).max() ?? 0
+    carries = definition.makeStates().map {
+      $0.makeCarry(keyTypes: definition.keyTypes, windowNanos: longest)
+    }
+    if definition.isOverWindows {
+      inner = PanePartialTask(definition, batchRows: context.batchRows)
+      ordered = Batch(types: definition.inputTypes, capacity: context.batchRows)
+    } else {
+      inner = nil
+      ordered = nil
+    }
+  }
+
+  override func accept(_ pane: PanePartial, partition: Int) {
+    guard let pane = pane as? Pane else { return }
+    arrived[pane.start, default: []].append((partition, pane))
+  }
+
+  override func accept(_ rows: RowsChunk) { waiting.append(rows) }
+
+  override func advance(to watermark: Int64) {
+    orderRows(before: watermark)
+    completePanes(through: watermark)
+    emitWindows(through: watermark)
+    let firstNeeded = emitters.compactMap(\.nextStart).min() ?? afterAllTime
+    complete.removeAll { $0.start < firstNeeded }
+  }
+
+  /// Brings rows of windows before `watermark` into the order of (time, key of the window they come from), so that sums do
+  /// not depend on which shard they came from, and aggregates them.
+  private func orderRows(before watermark: Int64) {
+    guard let inner, let ordered, !waiting.isEmpty else { return }
+    var refs: [(chunk: Int, row: Int)] = []
+    for (index, chunk) in waiting.enumerated() {
+      for row in 0..<chunk.batch.rowCount where chunk.batch.times[row] < watermark {
+        refs.append((index, row))
+      }
+    }
+    let keys = definition.upstreamKeySlots
+    refs.sort { a, b in
+      let x = waiting[a.chunk].batch
+      let y = waiting[b.chunk].batch
+      if x.times[a.row] != y.times[b.row] { return x.times[a.row] < y.times[b.row] }
+      for slot in keys {
+        let order = compareValues(x.columns[slot], a.row, y.columns[slot], b.row)
+        if order != 0 { return order < 0 }
+      }
+      return (a.chunk, a.row) < (b.chunk, b.row)
+    }
+    var next = 0
+    while next < refs.count {
+      let count = min(refs.count - next, ordered.capacity)
+      for slot in definition.neededSlots { ordered.columns[slot].hasNulls = false }
+      for index in 0..<count {
+        let ref = refs[next + index]
+        let source = waiting[ref.chunk].batch
+        ordered.times[index] = source.times[ref.row]
+        for slot in definition.neededSlots {
+          copyRow(source.columns[slot], ref.row, to: ordered.columns[slot], index)
+        }
+      }
+      ordered.rowCount = count
+      inner.process(ordered, ordered.all)
+      next += count
+    }
+    inner.closePanes(partition: 0, watermark: watermark) { accept($0, partition: 0) }
+    waiting.removeAll { chunk in
+      !(0..<chunk.batch.rowCount).contains { chunk.batch.times[$0] >= watermark }
+    }
+  }
+
+  private func completePanes(through watermark: Int64) {
+    inner?.closePanes(partition: 0, watermark: watermark) { accept($0, partition: 0) }
+    let ready = arrived.keys.filter { $0 + definition.paneNanos <= watermark }.sorted()
+    for start in ready {
+      guard var partials = arrived.removeValue(forKey: start) else { continue }
+      partials.sort { $0.partition < $1.partition }
+      let pane: Pane
+      if partials.count == 1, context.shardCount == 1 {
+        pane = partials[0].pane
+      } else {
+        pane = Pane(start: start, definition, expectedGroups: partials[0].pane.table.count)
+        for partial in partials {
+          pane.merge(partial.pane, shard: context.shard, shardCount: context.shardCount)
+        }
+      }
+      for (state, carry) in zip(pane.states, carries) {
+        state.ensure(groups: pane.table.count)
+        state.seal(pane.table, carry: carry)
+      }
+      complete.append(pane)
+      for emitter in emitters { emitter.expect(paneAt: start, notBefore: resumeAt) }
+    }
+  }
+
+  /// Emits windows of all sizes in the order of their ends.
+  private func emitWindows(through watermark: Int64) {
+    while true {
+      var due: WindowEmitter?
+      for emitter in emitters {
+        guard let end = emitter.nextEnd, end <= watermark else { continue }
+        if due == nil || end < due!.nextEnd! { due = emitter }
+      }
+      guard let due else { return }
+      due.emit(complete)
+    }
+  }
+
+  override func neededSince(watermark: Int64) -> Int64 {
+    let margin = definition.lookbackNanos + definition.upstreamNanos
+    var needed = watermark
+    for emitter in emitters {
+      needed = min(needed, emitter.neededSince(watermark: watermark))
+    }
+    return needed <= margin ? 0 : needed - margin
+  }
+
+  override func resume(at time: Int64) {
+    resumeAt = time + definition.lookbackNanos + definition.upstreamNanos
+  }
+
+  override var stateSize: (keys: Int, bytes: Int) {
+    var keys = 0
+    var bytes = carries.reduce(0) { $0 + ($1?.bytes ?? 0) }
+    for pane in complete {
+      keys = max(keys, pane.table.count)
+      bytes += pane.bytes
+    }
+    for partials in arrived.values {
+      for partial in partials { bytes += partial.pane.bytes }
+    }
+    return (keys, bytes)
+  }
+}
+
+/// One of the windows over a pane aggregation.
+final class WindowEmitter {
+  private let window: PaneAggregation.Window
+  private let definition: PaneAggregation
+  private let rows: RowTask
+  private let batch: Batch
+  /// End of the next window to be evaluated; nil while there is nothing to evaluate.
+  private(set) var nextEnd: Int64?
+
+  init(_ window: PaneAggregation.Window, _ definition: PaneAggregation, _ context: TaskContext) {
+    self.window = window
+    self.definition = definition
+    rows = window.rows.makeTask(context)
+    batch = Batch(
+      types: definition.keyTypes + window.outputs.map(\.type) + window.computedSlots,
+      capacity: context.batchRows)
+  }
+
+  var nextStart: Int64? { nextEnd.map { $0 - window.sizeNanos } }
+
+  /// Start of the first window that ends after a time.
+  private func firstStart(endingAfter time: Int64) -> Int64 {
+    floorToMultiple(time - window.sizeNanos, of: window.hopNanos) + window.hopNanos
+  }
+
+  /// A complete pane is there: unless windows are being evaluated anyway, the next one is the first that holds it.
+  func expect(paneAt start: Int64, notBefore resumeAt: Int64) {
+    guard nextEnd == nil else { return }
+    var first = firstStart(endingAfter: start)
+    if resumeAt != beforeAllTime, first < resumeAt {
+      first = floorToMultiple(resumeAt + window.hopNanos - 1, of: window.hopNanos)
+      // The pane lies before every window that may be emitted.
+      if first > start { return }
+    }
+    nextEnd = first + window.sizeNanos
+  }
+
+  /// Evaluates the next window and moves on; over empty stretches in one step when nobody needs to see them.
+  func emit(_ complete: [Pane]) {
+    guard let end = nextEnd else { return }
+    let start = end - window.sizeNanos
+    let panes = complete.filter { $0.start >= start && $0.start < end }
+    if panes.count == 1 {
+      emitRows(of: panes[0], end: end)
+    } else if panes.count > 1 {
+      let merged = Pane(start: start, definition, expectedGroups: panes[0].table.count)
+      for pane in panes { merged.merge(pane, shard: 0, shardCount: 1) }
+      emitRows(of: merged, end: end)
+    }
+    rows.windowEnded(end)
+    let following = end + window.hopNanos
+    let nextStart = following - window.sizeNanos
+    guard let next = complete.first(where: { $0.start >= nextStart }) else {
+      nextEnd = rows.isQuiet ? nil : following
+      return
+    }
+    if next.start >= following, rows.isQuiet {
+      nextEnd = firstStart(endingAfter: next.start) + window.sizeNanos
+    } else {
+      nextEnd = following
+    }
+  }
+
+  private func emitRows(of pane: Pane, end: Int64) {
+    let table = pane.table
+    var groups = (0..<Int32(table.count)).map { $0 }
+    groups.sort { table.isOrderedBefore(Int($0), Int($1)) }
+    groups.withUnsafeBufferPointer { groups in
+      guard let base = groups.baseAddress else { return }
+      var done = 0
+      while done < groups.count {
+        let count = min(groups.count - done, batch.capacity)
+        for column in definition.keyTypes.indices {
+          table.writeKey(column, of: base + done, count: count, to: batch.columns[column])
+        }
+        for (index, output) in window.outputs.enumerated() {
+          pane.states[output.state].finish(
+            base + done, count: count, constants: output.constants, windowNanos: window.sizeNanos,
+            into: batch.columns[definition.keyTypes.count + index])
+        }
+        batch.times.update(repeating: end - 1, count: count)
+        batch.rowCount = count
+        rows.process(batch, batch.all)
+        done += count
+      }
+    }
+  }
+
+  func neededSince(watermark: Int64) -> Int64 {
+    var needed = firstStart(endingAfter: watermark)
+    if let hold = rows.holdSince { needed = min(needed, hold - window.sizeNanos) }
+    return needed
+  }
+}

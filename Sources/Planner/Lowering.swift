@@ -1,0 +1,239 @@
+import Catalog
+import Operators
+import RuleLang
+import Runtime
+
+extension Plan {
+  /// The graph that runs this plan: virtual slots get their places in batches, row sets their consumers, and equality
+  /// tests over one column become a dispatch.
+  public func lower() -> Graph {
+    let names = Set(rules + sources.map(\.definition.name)).sorted {
+      Array($0.utf8).lexicographicallyPrecedes(Array($1.utf8))
+    }
+    var topics: [String] = []
+    func topic(_ name: String?) -> Int32 {
+      guard let name else { return -1 }
+      if let known = topics.firstIndex(of: name) { return Int32(known) }
+      topics.append(name)
+      return Int32(topics.count - 1)
+    }
+    let lowering = Lowering(plan: self, ranks: names)
+    var nodes: [SourceNode] = []
+    for (index, source) in sources.enumerated() {
+      nodes.append(
+        lowering.node(
+          source, index: index, deadLetterTopic: topic(source.definition.deadLetterTopic),
+          lateTopic: topic(source.definition.lateTopic)))
+    }
+    let exchanges = panes.map { panes in
+      Exchange(
+        source: sources.firstIndex { $0 === panes.source } ?? 0, level: panes.level,
+        definition: lowering.aggregation(panes))
+    }
+    return Graph(sources: nodes, exchanges: exchanges, rules: names, topics: topics)
+  }
+
+  /// The program's sources that the plan reads, in the order of the graph's.
+  public var sourceNames: [String] { sources.map(\.definition.name) }
+}
+
+/// Where each virtual slot of a space lies in its batches.
+private struct Layout {
+  /// Place by virtual slot; -1 for one that nobody uses.
+  var places: [Int]
+  /// Types of the slots behind the first ones (fields, or keys and outputs).
+  var computed: [PhysicalType]
+  /// Types of all places.
+  var types: [PhysicalType]
+
+  func place(_ slot: Int) -> Int {
+    precondition(places[slot] >= 0, "a slot that is read has a place")
+    return places[slot]
+  }
+
+  func place(_ expression: TypedExpr) -> TypedExpr {
+    expression.mapColumns { .column(place($0), $1) }
+  }
+}
+
+private final class Lowering {
+  let plan: Plan
+  private let rankOf: [String: Int32]
+  private var layouts: [ObjectIdentifier: Layout] = [:]
+
+  init(plan: Plan, ranks: [String]) {
+    self.plan = plan
+    rankOf = Dictionary(uniqueKeysWithValues: ranks.enumerated().map { ($1, Int32($0)) })
+  }
+
+  private func rank(_ name: String) -> Int32 { rankOf[name] ?? 0 }
+
+  // MARK: Layouts
+
+  private func layout(_ space: SlotSpace, fields: Set<Int>? = nil) -> Layout {
+    if let known = layouts[ObjectIdentifier(space)] { return known }
+    var order: [Int] = []
+    for slot in space.kinds.indices {
+      if case .field(let field) = space.kinds[slot], fields?.contains(field) == true { order.append(slot) }
+    }
+    for slot in space.kinds.indices { if case .key = space.kinds[slot] { order.append(slot) } }
+    for slot in space.kinds.indices { if case .output = space.kinds[slot] { order.append(slot) } }
+    let given = order.count
+    for slot in space.kinds.indices { if case .computed = space.kinds[slot] { order.append(slot) } }
+    var places = [Int](repeating: -1, count: space.kinds.count)
+    for (place, slot) in order.enumerated() { places[slot] = place }
+    let types = order.map { space.types[$0].physical }
+    let layout = Layout(places: places, computed: Array(types[given...]), types: types)
+    layouts[ObjectIdentifier(space)] = layout
+    return layout
+  }
+
+  private func layout(of rows: RowSetPlan) -> Layout {
+    layout(rows.space, fields: rows.source?.usedFields)
+  }
+
+  // MARK: Sources
+
+  func node(_ source: SourcePlan, index: Int, deadLetterTopic: Int32, lateTopic: Int32) -> SourceNode {
+    let definition = source.definition
+    let layout = layout(of: source.root)
+    let used = definition.fields.indices.filter { source.usedFields.contains($0) }
+    let fields = used.map { field -> DecodedField in
+      let declared = definition.fields[field]
+      let absence: DecodedField.Absence =
+        declared.defaultValue.map { .defaultValue($0) } ?? (declared.isNullable ? .null : .reject)
+      return DecodedField(
+        name: declared.name, path: declared.path, type: declared.type, unit: declared.unit,
+        absence: absence,
+        wantsHash: declared.type == .string && source.hashedFields.contains(field))
+    }
+    let schema = SourceSchema(
+      name: definition.name, index: index, topic: definition.topic, format: definition.format,
+      fields: fields, timeField: layout.place(definition.time.field),
+      boundNanos: definition.time.boundNanos, idleNanos: definition.time.idleNanos,
+      maxAheadNanos: definition.time.maxAheadNanos)
+    let steps = plan.panes.filter { $0.source === source && $0.level == 0 }.map(\.paneNanos)
+    return SourceNode(
+      schema: schema, computedSlots: layout.computed,
+      prepare: source.requirements.isEmpty ? nil : computedOnly(source.arriving, layout),
+      requirements: source.requirements.map {
+        Requirement(slot: layout.place($0.slot), reason: $0.reason)
+      },
+      root: rowSet(source.root), stepNanos: steps.reduce(0) { greatestCommonDivisor($0, $1) },
+      rule: rank(definition.name), deadLetterTopic: deadLetterTopic, lateTopic: lateTopic)
+  }
+
+  private func computedOnly(_ rows: RowSetPlan, _ layout: Layout) -> RowSet {
+    RowSet(computed: computed(rows, layout))
+  }
+
+  private func computed(_ rows: RowSetPlan, _ layout: Layout) -> [RowSet.ComputedSlot] {
+    rows.computed.map {
+      RowSet.ComputedSlot(slot: layout.place($0.slot), expression: layout.place($0.expression))
+    }
+  }
+
+  // MARK: Row sets
+
+  private func rowSet(_ rows: RowSetPlan) -> RowSet {
+    let layout = layout(of: rows)
+    var set = RowSet(computed: computed(rows, layout))
+    for consumer in rows.consumers {
+      switch consumer {
+      case .panes(let panes): set.consumers.append(aggregation(panes))
+      case .metric(let metric): set.consumers.append(self.metric(metric, rows, layout))
+      case .alert(let alert): set.consumers.append(self.alert(alert, rows, layout))
+      }
+    }
+    var bySlot: [Int: [(Value, RowSetPlan)]] = [:]
+    var slots: [Int] = []
+    for (condition, child) in rows.children {
+      guard let slot = condition.dispatchSlot,
+        case .compare(_, _, .constant(let value, _)) = condition
+      else { continue }
+      if bySlot[slot] == nil { slots.append(slot) }
+      bySlot[slot, default: []].append((value, child))
+    }
+    for slot in slots {
+      guard let branches = bySlot[slot], branches.count > 1 else { continue }
+      set.dispatches.append(
+        RowSet.Dispatch(
+          slot: layout.place(slot), type: rows.space.types[slot],
+          branches: branches.map { ($0.0, rowSet($0.1)) }))
+    }
+    for (condition, child) in rows.children {
+      if let slot = condition.dispatchSlot, (bySlot[slot]?.count ?? 0) > 1 { continue }
+      set.branches.append(
+        RowSet.Branch(condition: layout.place(condition), rows: rowSet(child)))
+    }
+    return set
+  }
+
+  private func named(_ name: String, _ slot: Int, _ rows: RowSetPlan, _ layout: Layout) -> NamedSlot {
+    NamedSlot(name: name, slot: layout.place(slot), type: rows.space.types[slot])
+  }
+
+  private func metric(_ metric: MetricPlan, _ rows: RowSetPlan, _ layout: Layout) -> Metric {
+    Metric(
+      name: metric.definition.name, rule: rank(metric.definition.name),
+      labels: zip(metric.labelNames, metric.labels).map { named($0, $1, rows, layout) },
+      value: named("value", metric.value, rows, layout), windowNanos: metric.windowNanos)
+  }
+
+  private func alert(_ alert: AlertPlan, _ rows: RowSetPlan, _ layout: Layout) -> Alert {
+    func placed(_ template: Template) -> Template {
+      Template(
+        name: template.name,
+        parts: template.parts.map { part in
+          switch part {
+          case .text: part
+          case .slot(let slot, let type): .slot(layout.place(slot), type)
+          }
+        })
+    }
+    return Alert(
+      name: alert.definition.name, rule: rank(alert.definition.name),
+      condition: layout.place(alert.condition), conditionText: alert.definition.conditionText,
+      forNanos: alert.definition.forNanos, keepFiringNanos: alert.definition.keepFiringNanos,
+      severity: alert.definition.severity,
+      keys: alert.keys.map { named($0.name, $0.slot, rows, layout) },
+      labels: alert.labels.map(placed), annotations: alert.annotations.map(placed),
+      values: alert.values.map { named($0.name, $0.slot, rows, layout) },
+      windowNanos: alert.windowNanos)
+  }
+
+  // MARK: Aggregations
+
+  func aggregation(_ panes: PanesPlan) -> PaneAggregation {
+    let input = layout(of: panes.input)
+    let windows = panes.windows.map { window in
+      let rows = layout(of: window.rows)
+      return PaneAggregation.Window(
+        sizeNanos: window.spec.sizeNanos, hopNanos: window.spec.hopNanos,
+        outputs: window.outputs.map(\.output), computedSlots: rows.computed,
+        rows: rowSet(window.rows))
+    }
+    let upstream = panes.input.window
+    return PaneAggregation(
+      exchange: panes.number, paneNanos: panes.paneNanos,
+      keySlots: panes.keySlots.map { input.place($0) },
+      keyTypes: panes.keySlots.map { panes.input.space.types[$0].physical },
+      states: panes.states.map { state in
+        PaneAggregation.State(
+          function: state.function, argument: state.argument.map { input.place($0) },
+          argumentType: state.argumentType, filter: state.filter.map { input.place($0) },
+          constants: state.constants)
+      },
+      windows: windows, inputTypes: upstream == nil ? [] : input.types,
+      isOverWindows: upstream != nil,
+      upstreamKeySlots: upstream?.keySlots.map { input.place($0) } ?? [],
+      upstreamNanos: upstream.map(reach) ?? 0)
+  }
+
+  /// How far back in the source's time a row of these windows reaches.
+  private func reach(_ window: WindowPlan) -> Int64 {
+    guard let panes = window.panes else { return window.spec.sizeNanos }
+    let before = panes.input.window.map(reach) ?? 0
+    return window.spec.sizeNanos + aggregation(panes).lookbackNanos + before
+  }
+}

@@ -1,0 +1,244 @@
+import Catalog
+import Operators
+import RuleLang
+import Runtime
+
+/// The shared logical plan: row sets hang on a source or on windows, pane aggregations hang on row sets. Built by
+/// `PlanBuilder`, which makes each distinct node once, printed by `explain`, turned into a `Graph` by `lower`.
+public final class Plan {
+  public internal(set) var sources: [SourcePlan] = []
+  public internal(set) var panes: [PanesPlan] = []
+  /// Names of metrics and alerts, as `explain` and `/metrics` show them.
+  public internal(set) var rules: [String] = []
+}
+
+/// Columns of rows that flow through one part of the plan, by virtual slot: a number that never changes while the plan
+/// grows. Lowering gives the slots that are used their places in a batch.
+final class SlotSpace {
+  enum Kind {
+    case field(Int)
+    case key(Int)
+    case output(Int)
+    case computed
+  }
+  private(set) var kinds: [Kind] = []
+  private(set) var types: [ValueType] = []
+  private(set) var names: [String] = []
+
+  func add(_ kind: Kind, _ type: ValueType, name: String) -> Int {
+    kinds.append(kind)
+    types.append(type)
+    names.append(name)
+    return kinds.count - 1
+  }
+}
+
+/// A used source.
+public final class SourcePlan {
+  let definition: TypedSource
+  let space = SlotSpace()
+  /// Rows before the requirements have been checked: what those compute.
+  let arriving: RowSetPlan
+  /// Rows in time that meet all requirements.
+  let root: RowSetPlan
+  var requirements: [(slot: Int, reason: String)] = []
+  /// Fields that somebody reads.
+  var usedFields: Set<Int> = []
+  /// String fields that are grouped or dispatched by.
+  var hashedFields: Set<Int> = []
+
+  init(_ definition: TypedSource) {
+    self.definition = definition
+    for (index, field) in definition.fields.enumerated() {
+      _ = space.add(.field(index), field.type, name: field.name)
+    }
+    arriving = RowSetPlan(origin: .arriving, space: space)
+    root = RowSetPlan(origin: .source, space: space)
+    root.parent = arriving
+    usedFields.insert(definition.time.field)
+  }
+}
+
+/// A set of rows: all of a source's, all of a window's, or those of another set that satisfy a condition.
+final class RowSetPlan {
+  enum Origin {
+    case arriving
+    case source
+    case window
+    case filter(TypedExpr)
+  }
+  enum Consumer {
+    case panes(PanesPlan)
+    case metric(MetricPlan)
+    case alert(AlertPlan)
+  }
+  let origin: Origin
+  let space: SlotSpace
+  weak var parent: RowSetPlan?
+  /// Set on the root of a source or a window.
+  weak var source: SourcePlan?
+  weak var window: WindowPlan?
+  /// Columns computed for this set's rows, in order, and where to find them again.
+  private(set) var computed: [(slot: Int, expression: TypedExpr)] = []
+  private var slotOf: [TypedExpr: Int] = [:]
+  private(set) var children: [(condition: TypedExpr, rows: RowSetPlan)] = []
+  private var childOf: [TypedExpr: RowSetPlan] = [:]
+  var consumers: [Consumer] = []
+  /// Rules that depend on this set.
+  var users: Set<String> = []
+
+  init(origin: Origin, space: SlotSpace) {
+    self.origin = origin
+    self.space = space
+  }
+
+  /// The slot that holds an expression over slots for this set's rows, computed here unless a wider set has it already.
+  func slot(for expression: TypedExpr, name: String) -> Int {
+    if case .column(let slot, _) = expression { return slot }
+    var place: RowSetPlan? = self
+    while let rows = place {
+      if let slot = rows.slotOf[expression] { return slot }
+      place = rows.parent
+    }
+    let slot = space.add(.computed, expression.type, name: name)
+    computed.append((slot, expression))
+    slotOf[expression] = slot
+    return slot
+  }
+
+  func filtered(by condition: TypedExpr) -> RowSetPlan {
+    if let known = childOf[condition] { return known }
+    let rows = RowSetPlan(origin: .filter(condition), space: space)
+    rows.parent = self
+    rows.source = source
+    rows.window = window
+    children.append((condition, rows))
+    childOf[condition] = rows
+    return rows
+  }
+
+  /// Notes that a rule depends on this set, and so on everything before it.
+  func note(user: String) {
+    var place: RowSetPlan? = self
+    while let rows = place {
+      rows.users.insert(user)
+      place = rows.parent
+    }
+    if let window {
+      window.users.insert(user)
+      window.panes?.users.insert(user)
+      window.panes?.input.note(user: user)
+    }
+  }
+}
+
+/// Panes of partial aggregates over a row set by one list of keys.
+public final class PanesPlan {
+  let number: Int
+  let input: RowSetPlan
+  let source: SourcePlan
+  let level: Int
+  let keySlots: [Int]
+  var paneNanos: Int64
+  private(set) var states: [PaneAggregation.State] = []
+  var windows: [WindowPlan] = []
+  var users: Set<String> = []
+
+  init(number: Int, input: RowSetPlan, source: SourcePlan, level: Int, keySlots: [Int], paneNanos: Int64) {
+    self.number = number
+    self.input = input
+    self.source = source
+    self.level = level
+    self.keySlots = keySlots
+    self.paneNanos = paneNanos
+  }
+
+  /// The index of a state, made once however many aggregates share it.
+  func state(_ state: PaneAggregation.State) -> Int {
+    if let known = states.firstIndex(of: state) { return known }
+    states.append(state)
+    return states.count - 1
+  }
+
+  /// A state as a rule would spell it: `sum(latency where status >= 500)`.
+  func text(of state: PaneAggregation.State) -> String {
+    var inside = state.argument.map { input.space.names[$0] } ?? ""
+    if let filter = state.filter {
+      inside += (inside.isEmpty ? "where " : " where ") + input.space.names[filter]
+    }
+    return "\(state.function)(\(inside))"
+  }
+}
+
+/// Windows of one size and hop over panes, and their rows.
+public final class WindowPlan {
+  weak var panes: PanesPlan?
+  let spec: WindowSpec
+  let space = SlotSpace()
+  let rows: RowSetPlan
+  let keySlots: [Int]
+  private(set) var outputs: [(output: PaneAggregation.Output, slot: Int)] = []
+  var users: Set<String> = []
+
+  init(_ panes: PanesPlan, _ spec: WindowSpec) {
+    self.panes = panes
+    self.spec = spec
+    let input = panes.input.space
+    var keySlots: [Int] = []
+    for (index, slot) in panes.keySlots.enumerated() {
+      keySlots.append(space.add(.key(index), input.types[slot], name: input.names[slot]))
+    }
+    self.keySlots = keySlots
+    rows = RowSetPlan(origin: .window, space: space)
+    rows.window = self
+  }
+
+  /// The slot of an aggregate's value, added when somebody first asks for it.
+  func slot(of output: PaneAggregation.Output, type: ValueType, name: String) -> Int {
+    if let known = outputs.first(where: { $0.output == output && space.types[$0.slot] == type }) {
+      return known.slot
+    }
+    let slot = space.add(.output(outputs.count), type, name: name)
+    outputs.append((output, slot))
+    return slot
+  }
+}
+
+final class MetricPlan {
+  let definition: TypedMetric
+  let labels: [Int]
+  let labelNames: [String]
+  let value: Int
+  let windowNanos: Int64
+  init(_ definition: TypedMetric, labels: [Int], labelNames: [String], value: Int, windowNanos: Int64) {
+    self.definition = definition
+    self.labels = labels
+    self.labelNames = labelNames
+    self.value = value
+    self.windowNanos = windowNanos
+  }
+}
+
+final class AlertPlan {
+  let definition: TypedAlert
+  let condition: Int
+  /// Name and slot of each key.
+  let keys: [(name: String, slot: Int)]
+  let labels: [Template]
+  let annotations: [Template]
+  let values: [(name: String, slot: Int)]
+  let windowNanos: Int64
+  init(
+    _ definition: TypedAlert, condition: Int, keys: [(name: String, slot: Int)],
+    labels: [Template], annotations: [Template], values: [(name: String, slot: Int)],
+    windowNanos: Int64
+  ) {
+    self.definition = definition
+    self.condition = condition
+    self.keys = keys
+    self.labels = labels
+    self.annotations = annotations
+    self.values = values
+    self.windowNanos = windowNanos
+  }
+}

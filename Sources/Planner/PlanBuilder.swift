@@ -1,0 +1,307 @@
+import Catalog
+import Operators
+import RuleLang
+import Runtime
+
+/// Builds the shared plan of a program: `buildPlan(program)`.
+///
+/// Streams are followed from their source, and each step asks for the node that does it: the same filter on the same rows,
+/// the same keys over the same rows, the same aggregate are found again rather than made again, whatever the rules call
+/// them. Columns are resolved only when somebody reads them, so what nobody reads is never in the plan.
+public func buildPlan(_ program: TypedProgram) -> Plan {
+  var builder = PlanBuilder(program)
+  return builder.build()
+}
+
+/// What a column of a stream is made of.
+fileprivate indirect enum Binding {
+  /// A slot of the rows.
+  case slot(Int, ValueType)
+  /// An expression over other bindings.
+  case derived(name: String, TypedExpr, over: [Binding])
+  /// An aggregate of a window over these rows, added to it on demand.
+  case aggregate(TypedAggregate, WindowPlan, over: StreamRows)
+}
+
+/// The rows of a stream, and its columns.
+fileprivate struct StreamRows {
+  var rows: RowSetPlan
+  var columns: [Binding]
+  var names: [String]
+}
+
+private struct PlanBuilder {
+  let program: TypedProgram
+  let plan = Plan()
+  private var sources: [Int: SourcePlan] = [:]
+  private var streams: [Int: StreamRows] = [:]
+
+  init(_ program: TypedProgram) { self.program = program }
+
+  mutating func build() -> Plan {
+    for metric in program.metrics { add(metric) }
+    for alert in program.alerts { add(alert) }
+    plan.rules = program.metrics.map(\.name) + program.alerts.map(\.name)
+    return plan
+  }
+
+  // MARK: Rules
+
+  private mutating func add(_ metric: TypedMetric) {
+    let stream = program.streams[metric.stream]
+    let rows = self.rows(ofStream: metric.stream)
+    let value = slot(metric.value, at: rows.rows, rows.columns, name: metric.name)
+    let labels = metric.labels.map { slot(of: rows.columns[$0], at: rows.rows) }
+    rows.rows.consumers.append(
+      .metric(
+        MetricPlan(
+          metric, labels: labels, labelNames: metric.labels.map { stream.columns[$0].name },
+          value: value, windowNanos: stream.windowing?.window.sizeNanos ?? 0)))
+    rows.rows.note(user: metric.name)
+  }
+
+  private mutating func add(_ alert: TypedAlert) {
+    let stream = program.streams[alert.stream]
+    let rows = self.rows(ofStream: alert.stream)
+    let condition = slot(alert.condition, at: rows.rows, rows.columns, name: alert.name)
+    let keyColumns = stream.windowing?.keyColumns ?? []
+    let keys = keyColumns.map {
+      (name: stream.columns[$0].name, slot: slot(of: rows.columns[$0], at: rows.rows))
+    }
+    // The evidence: what the condition and the annotations look at.
+    var seen = Set(keyColumns)
+    var read: [Int] = []
+    var expressions = [alert.condition]
+    for template in alert.annotations {
+      for case .value(let expression) in template.parts { expressions.append(expression) }
+    }
+    for expression in expressions {
+      expression.forEachColumn { if seen.insert($0).inserted { read.append($0) } }
+    }
+    let values = read.map {
+      (name: stream.columns[$0].name, slot: slot(of: rows.columns[$0], at: rows.rows))
+    }
+    let labels = alert.labels.map { template($0, rows) }
+    let annotations = alert.annotations.map { template($0, rows) }
+    rows.rows.consumers.append(
+      .alert(
+        AlertPlan(
+          alert, condition: condition, keys: keys, labels: labels, annotations: annotations,
+          values: values, windowNanos: stream.windowing?.window.sizeNanos ?? 0)))
+    rows.rows.note(user: alert.name)
+  }
+
+  /// A template over virtual slots.
+  private mutating func template(_ template: TypedTemplate, _ rows: StreamRows) -> Template {
+    Template(
+      name: template.name,
+      parts: template.parts.map { part in
+        switch part {
+        case .text(let text): .text(text)
+        case .value(let expression):
+          .slot(slot(expression, at: rows.rows, rows.columns, name: template.name), expression.type)
+        }
+      })
+  }
+
+  // MARK: Streams
+
+  private mutating func source(_ index: Int) -> SourcePlan {
+    if let known = sources[index] { return known }
+    let source = SourcePlan(program.sources[index])
+    source.arriving.source = source
+    source.root.source = source
+    sources[index] = source
+    plan.sources.append(source)
+    let columns = fields(of: source)
+    for requirement in source.definition.requirements {
+      let slot = slot(requirement.condition, at: source.arriving, columns, name: "require")
+      source.requirements.append((slot, requirement.reason))
+    }
+    return source
+  }
+
+  private func fields(of source: SourcePlan) -> [Binding] {
+    source.definition.fields.enumerated().map { .slot($0.offset, $0.element.type) }
+  }
+
+  private mutating func rows(ofStream index: Int) -> StreamRows {
+    if let known = streams[index] { return known }
+    let stream = program.streams[index]
+    var rows: StreamRows
+    switch stream.input {
+    case .source(let source):
+      let source = self.source(source)
+      rows = StreamRows(
+        rows: source.root, columns: fields(of: source), names: source.definition.fields.map(\.name))
+    case .stream(let input): rows = self.rows(ofStream: input)
+    }
+    for stage in stream.stages {
+      switch stage {
+      case .filter(let condition): filter(condition, &rows)
+      case .derive(let assignments):
+        for assignment in assignments {
+          let over = rows.columns
+          rows.columns.append(.derived(name: assignment.name, assignment.expression, over: over))
+          rows.names.append(assignment.name)
+        }
+      case .aggregate(let aggregation): aggregate(aggregation, &rows)
+      }
+    }
+    streams[index] = rows
+    return rows
+  }
+
+  /// One row set a conjunct, in an order that does not depend on how the rule was written: tests for equality with a
+  /// constant first, since those are dispatched.
+  private mutating func filter(_ condition: TypedExpr, _ rows: inout StreamRows) {
+    var conjuncts: [TypedExpr] = []
+    func split(_ expression: TypedExpr) {
+      if case .logical(.and, let left, let right) = expression {
+        split(left)
+        split(right)
+      } else {
+        conjuncts.append(expression)
+      }
+    }
+    split(condition)
+    var resolved = conjuncts.map { resolve($0, at: rows.rows, rows.columns).constantOnTheRight }
+    resolved.sort { a, b in
+      let x = a.dispatchSlot
+      let y = b.dispatchSlot
+      if (x == nil) != (y == nil) { return x != nil }
+      if let x, let y, x != y { return x < y }
+      return "\(a)" < "\(b)"
+    }
+    for conjunct in resolved {
+      noteFields(conjunct, rows.rows)
+      if let slot = conjunct.dispatchSlot { noteHashed(slot, rows.rows) }
+      rows.rows = rows.rows.filtered(by: conjunct)
+    }
+  }
+
+  private mutating func aggregate(_ aggregation: TypedAggregation, _ rows: inout StreamRows) {
+    let keys = aggregation.keys.map { slot(of: rows.columns[$0], at: rows.rows) }
+    for key in keys { noteHashed(key, rows.rows) }
+    let panes = self.panes(over: rows.rows, keys: keys, window: aggregation.window)
+    let window: WindowPlan
+    if let known = panes.windows.first(where: { $0.spec == aggregation.window }) {
+      window = known
+    } else {
+      window = WindowPlan(panes, aggregation.window)
+      panes.windows.append(window)
+    }
+    var columns: [Binding] = []
+    for (index, key) in keys.enumerated() {
+      columns.append(.slot(window.keySlots[index], rows.rows.space.types[key]))
+    }
+    let keyNames = aggregation.keys.map { rows.names[$0] }
+    for aggregate in aggregation.aggregates {
+      columns.append(.aggregate(aggregate, window, over: rows))
+    }
+    rows = StreamRows(
+      rows: window.rows, columns: columns, names: keyNames + aggregation.aggregates.map(\.name))
+  }
+
+  /// The slot of an aggregate's value among its window's rows; its state is made when somebody first reads it.
+  private mutating func slot(
+    of aggregate: TypedAggregate, in window: WindowPlan, over rows: StreamRows
+  ) -> Int {
+    guard let panes = window.panes else { preconditionFailure("a window hangs on panes") }
+    let argument = aggregate.argument.map {
+      slot($0, at: rows.rows, rows.columns, name: $0.columnName(rows.names) ?? aggregate.name)
+    }
+    let filter = aggregate.filter.map {
+      slot($0, at: rows.rows, rows.columns, name: $0.text { rows.names[$0] })
+    }
+    let state = panes.state(
+      PaneAggregation.State(
+        function: aggregate.function, argument: argument, argumentType: aggregate.argument?.type,
+        filter: filter,
+        constants: sharesStateAcrossConstants(aggregate.function) ? [] : aggregate.constants))
+    return window.slot(
+      of: PaneAggregation.Output(
+        state: state, constants: aggregate.constants, type: aggregate.type.physical),
+      type: aggregate.type, name: aggregate.name)
+  }
+
+  /// Panes over these rows by these keys whose length fits the window's, or new ones.
+  private mutating func panes(over rows: RowSetPlan, keys: [Int], window: WindowSpec) -> PanesPlan {
+    let pane = greatestCommonDivisor(window.sizeNanos, window.hopNanos)
+    for case .panes(let known) in rows.consumers where known.keySlots == keys {
+      let common = greatestCommonDivisor(known.paneNanos, pane)
+      // Only where one length divides the other: a common divisor of 7 s and 60 s would make many tiny panes.
+      guard common == pane || common == known.paneNanos else { continue }
+      known.paneNanos = common
+      return known
+    }
+    guard let source = rows.source ?? rows.window?.panes?.source else {
+      preconditionFailure("rows hang on a source or on a window")
+    }
+    let level = rows.window?.panes.map { $0.level + 1 } ?? 0
+    let panes = PanesPlan(
+      number: plan.panes.count, input: rows, source: source, level: level, keySlots: keys,
+      paneNanos: pane)
+    plan.panes.append(panes)
+    rows.consumers.append(.panes(panes))
+    return panes
+  }
+
+  // MARK: Columns
+
+  /// An expression over a stream's columns as one over slots.
+  private mutating func resolve(
+    _ expression: TypedExpr, at rows: RowSetPlan, _ columns: [Binding]
+  ) -> TypedExpr {
+    expression.mapColumns { index, type in
+      switch columns[index] {
+      case .derived(_, let inner, let over):
+        // A renamed column or a constant needs no slot of its own.
+        let resolved = resolve(inner, at: rows, over)
+        switch resolved {
+        case .column, .constant: return resolved
+        default: return .column(slot(of: columns[index], at: rows), type)
+        }
+      case .slot, .aggregate: return .column(slot(of: columns[index], at: rows), type)
+      }
+    }
+  }
+
+  private mutating func slot(of binding: Binding, at rows: RowSetPlan) -> Int {
+    switch binding {
+    case .slot(let slot, _):
+      noteField(slot, rows)
+      return slot
+    case .aggregate(let aggregate, let window, let over):
+      return slot(of: aggregate, in: window, over: over)
+    case .derived(let name, let expression, let over):
+      return slot(expression, at: rows, over, name: name)
+    }
+  }
+
+  private mutating func slot(
+    _ expression: TypedExpr, at rows: RowSetPlan, _ columns: [Binding], name: String
+  ) -> Int {
+    let resolved = resolve(expression, at: rows, columns)
+    noteFields(resolved, rows)
+    return rows.slot(for: resolved, name: name)
+  }
+
+  private func noteFields(_ expression: TypedExpr, _ rows: RowSetPlan) {
+    expression.forEachColumn { noteField($0, rows) }
+  }
+
+  private func noteField(_ slot: Int, _ rows: RowSetPlan) {
+    if case .field(let field) = rows.space.kinds[slot] { rows.source?.usedFields.insert(field) }
+  }
+
+  private func noteHashed(_ slot: Int, _ rows: RowSetPlan) {
+    if case .field(let field) = rows.space.kinds[slot] { rows.source?.hashedFields.insert(field) }
+  }
+}
+
+func greatestCommonDivisor(_ a: Int64, _ b: Int64) -> Int64 {
+  var (a, b) = (a, b)
+  while b != 0 { (a, b) = (b, a % b) }
+  return a
+}

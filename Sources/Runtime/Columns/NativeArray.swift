@@ -1,0 +1,93 @@
+/// A growable array of plain values that is never shared, so that nothing is counted or checked for uniqueness in an
+/// inner loop. The door through which state (group tables, aggregates) touches raw memory: indexes are asserted in
+/// debug builds, and growth is the owner's explicit call.
+public struct NativeArray<Element: BitwiseCopyable>: ~Copyable {
+  public private(set) var base: UnsafeMutablePointer<Element>
+  /// Slots that hold an initialised value.
+  public private(set) var count: Int
+  @usableFromInline var capacity: Int
+
+  public init(repeating value: Element, count: Int, capacity: Int = 0) {
+    self.capacity = max(count, capacity, 8)
+    self.count = count
+    base = .allocate(capacity: self.capacity)
+    base.initialize(repeating: value, count: count)
+  }
+
+  public init() {
+    capacity = 8
+    count = 0
+    base = .allocate(capacity: 8)
+  }
+
+  deinit { base.deallocate() }
+
+  @inlinable public subscript(index: Int) -> Element {
+    get {
+      assert(index >= 0 && index < count)
+      return base[index]
+    }
+    nonmutating set {
+      assert(index >= 0 && index < count)
+      let slots = base
+      slots[index] = newValue
+    }
+  }
+
+  /// Makes `count` at least `newCount`, the new slots holding `value`. Amortised O(1) a slot.
+  public mutating func grow(to newCount: Int, filling value: Element) {
+    guard newCount > count else { return }
+    reserve(newCount)
+    (base + count).initialize(repeating: value, count: newCount - count)
+    count = newCount
+  }
+
+  public mutating func append(_ value: Element) {
+    if count == capacity { reserve(count + 1) }
+    (base + count).initialize(to: value)
+    count += 1
+  }
+
+  public mutating func removeAll() { count = 0 }
+
+  private mutating func reserve(_ wanted: Int) {
+    guard wanted > capacity else { return }
+    let newCapacity = max(wanted, capacity * 2)
+    let moved = UnsafeMutablePointer<Element>.allocate(capacity: newCapacity)
+    moved.moveInitialize(from: base, count: count)
+    base.deallocate()
+    base = moved
+    capacity = newCapacity
+  }
+}
+
+/// Bytes that live as long as the arena: keys of a group table, strings of `first`/`last`.
+public struct ByteArena: ~Copyable {
+  private var blocks: [UnsafeMutableRawPointer] = []
+  private var next: UnsafeMutablePointer<UInt8>?
+  private var left = 0
+  /// Bytes allocated, for state accounting.
+  public private(set) var bytes = 0
+
+  public init() {}
+
+  deinit { for block in blocks { block.deallocate() } }
+
+  /// Copies `length` bytes and returns where they are now.
+  public mutating func copy(_ data: UnsafePointer<UInt8>?, _ length: Int) -> UnsafePointer<UInt8>? {
+    guard length > 0, let data else { return nil }
+    if length > left {
+      let size = max(length, min(65_536, max(256, bytes)))
+      let block = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 16)
+      blocks.append(block)
+      bytes += size
+      next = block.assumingMemoryBound(to: UInt8.self)
+      left = size
+    }
+    guard let target = next else { return nil }
+    target.update(from: data, count: length)
+    next = target + length
+    left -= length
+    return UnsafePointer(target)
+  }
+}

@@ -1,0 +1,190 @@
+import Catalog
+
+/// An operator at work on rows: one instance a worker, one call a batch. Emits only through what its definition bound it to.
+open class RowTask {
+  public init() {}
+
+  /// Takes the selected rows of a batch.
+  open func process(_ batch: Batch, _ selection: Selection) {}
+
+  /// Behind a window: all rows of the windows that end at `end` have been processed. That is the evaluation of an alert.
+  open func windowEnded(_ end: Int64) {}
+
+  /// Behind a window: whether `windowEnded` without rows would do nothing, so that empty windows may be skipped.
+  open var isQuiet: Bool { true }
+
+  /// The first evaluation that the state held here depends on, if any: offsets before its window must not be committed.
+  open var holdSince: Int64? { nil }
+}
+
+/// What makes a task: immutable, shared by all workers.
+public protocol RowTaskDefinition: Sendable {
+  func makeTask(_ context: TaskContext) -> RowTask
+}
+
+/// A finished pane of one partition, on its way to the shards that own its keys. Immutable once sent.
+open class PanePartial: @unchecked Sendable {
+  // @unchecked: written by one worker before it is sent, read by others after; the inbox's lock orders the two.
+  /// Start of the pane, nanoseconds.
+  public let start: Int64
+  public init(start: Int64) { self.start = start }
+}
+
+/// The partition side of an exchange: collects panes of partial aggregates, apart for each partition.
+open class PartialTask: RowTask {
+  /// Hands over every pane of `partition` that ends at or before `watermark`, in ascending order.
+  open func closePanes(
+    partition: Int, watermark: Int64, emit: (PanePartial) -> Void
+  ) {}
+
+  /// Start of the earliest pane that is still open for the partition.
+  open func firstOpenPane(partition: Int) -> Int64? { nil }
+}
+
+/// Rows of one shard's windows on their way to the shard that owns their next key. Strings point into `arena`.
+public final class RowsChunk: @unchecked Sendable {
+  // @unchecked: as PanePartial.
+  public let batch: Batch
+  private let arena: ArenaBox
+  public init(batch: Batch, arena: ArenaBox) {
+    self.batch = batch
+    self.arena = arena
+  }
+}
+
+/// An arena that several owners keep alive.
+public final class ArenaBox {
+  public var arena = ByteArena()
+  public init() {}
+}
+
+/// The owning side of an exchange: merges partials of the keys that hash to its shard, and runs windows over them.
+open class KeyedTask {
+  public init() {}
+  /// Takes a finished pane of a partition (by its ordinal). Level 0.
+  open func accept(_ pane: PanePartial, partition: Int) {}
+  /// Takes rows of windows before. Level 1 and up.
+  open func accept(_ rows: RowsChunk) {}
+  /// Every pane that ends at or before `watermark` has arrived: emits all windows that end by then, in order.
+  open func advance(to watermark: Int64) {}
+  /// No row older than this is needed any more once `advance(to: watermark)` has returned.
+  open func neededSince(watermark: Int64) -> Int64 { watermark }
+  /// Where the exchange resumes: rows before `time` are missing, so windows that start earlier must not be emitted.
+  open func resume(at time: Int64) {}
+  /// Keys and bytes held now, for `/metrics`.
+  open var stateSize: (keys: Int, bytes: Int) { (0, 0) }
+}
+
+/// Both sides of one exchange.
+public protocol ExchangeDefinition: Sendable {
+  /// Only at level 0.
+  func makePartial(_ context: TaskContext) -> PartialTask
+  func makeKeyed(_ context: TaskContext) -> KeyedTask
+}
+
+/// An exchange in the graph: which source it descends from, and how many exchanges stand before it.
+public struct Exchange: Sendable {
+  public var source: Int
+  public var level: Int
+  public var definition: any ExchangeDefinition
+  public init(source: Int, level: Int, definition: any ExchangeDefinition) {
+    self.source = source
+    self.level = level
+    self.definition = definition
+  }
+}
+
+/// `require … else "reason"` bound to a slot.
+public struct Requirement: Sendable, Hashable {
+  /// Slot of a bool column among the batch's slots.
+  public var slot: Int
+  public var reason: String
+  public init(slot: Int, reason: String) {
+    self.slot = slot
+    self.reason = reason
+  }
+}
+
+/// A source in the graph.
+public struct SourceNode: Sendable {
+  public var schema: SourceSchema
+  /// Slots behind the schema's fields.
+  public var computedSlots: [PhysicalType]
+  /// Fills the requirements' slots over all rows, before anything else.
+  public var prepare: (any RowTaskDefinition)?
+  public var requirements: [Requirement]
+  /// Where rows in time go.
+  public var root: any RowTaskDefinition
+  /// Greatest common divisor of the panes over this source: watermarks matter only where they pass a multiple. 0: no panes.
+  public var stepNanos: Int64
+  /// Rank of the source's name among the graph's rules: who late rows and dead letters are from.
+  public var rule: Int32
+  /// Indexes into the graph's `topics`, or -1.
+  public var deadLetterTopic: Int32
+  public var lateTopic: Int32
+
+  public init(
+    schema: SourceSchema, computedSlots: [PhysicalType], prepare: (any RowTaskDefinition)?,
+    requirements: [Requirement], root: any RowTaskDefinition, stepNanos: Int64, rule: Int32,
+    deadLetterTopic: Int32 = -1, lateTopic: Int32 = -1
+  ) {
+    self.schema = schema
+    self.computedSlots = computedSlots
+    self.prepare = prepare
+    self.requirements = requirements
+    self.root = root
+    self.stepNanos = stepNanos
+    self.rule = rule
+    self.deadLetterTopic = deadLetterTopic
+    self.lateTopic = lateTopic
+  }
+}
+
+/// The operator DAG, ready to be instantiated by every worker.
+public struct Graph: Sendable {
+  public var sources: [SourceNode]
+  /// A later level stands behind an earlier one.
+  public var exchanges: [Exchange]
+  /// Names of rules (metrics, alerts) and sources, sorted: a record's `rule` is an index, and output order follows it.
+  public var rules: [String]
+  /// Topics that sources name for their dead letters and late rows.
+  public var topics: [String]
+
+  public init(sources: [SourceNode], exchanges: [Exchange], rules: [String], topics: [String]) {
+    self.sources = sources
+    self.exchanges = exchanges
+    self.rules = rules
+    self.topics = topics
+  }
+
+  /// Number of exchange levels behind a source.
+  func levels(of source: Int) -> Int {
+    (exchanges.filter { $0.source == source }.map(\.level).max() ?? -1) + 1
+  }
+}
+
+/// What a task may reach beyond its own state.
+public final class TaskContext {
+  /// Which of `shardCount` key ranges this worker owns.
+  public let shard: Int
+  public let shardCount: Int
+  public let batchRows: Int
+  public let rules: [String]
+  /// Records that tasks emit; the shard sorts and publishes them when it has advanced.
+  public let output: RecordWriter
+  /// Sends rows to another shard's keyed task; set by the shard.
+  public internal(set) var sendRows: (_ exchange: Int, _ shard: Int, RowsChunk) -> Void = { _, _, _ in }
+  /// Partial tasks made so far, by exchange.
+  public internal(set) var partials: [Int: PartialTask] = [:]
+
+  public init(shard: Int, shardCount: Int, batchRows: Int, rules: [String], output: RecordWriter) {
+    self.shard = shard
+    self.shardCount = shardCount
+    self.batchRows = batchRows
+    self.rules = rules
+    self.output = output
+  }
+
+  /// A partial task tells the worker that it has panes to close.
+  public func register(_ task: PartialTask, exchange: Int) { partials[exchange] = task }
+}

@@ -1,0 +1,216 @@
+import Synchronization
+
+/// In which order records of different sources leave.
+public enum OutputOrder: Sendable, Hashable {
+  /// One order over everything: (time, rule, key). A source that lags holds the records of all others back, so this is for
+  /// recordings and bounded reads.
+  case total
+  /// (time, rule, key) among the rules of one source; late rows and dead letters at once. A lagging source delays nobody else's alerts.
+  case bySource
+}
+
+/// Brings the records of all shards and partitions into their defined order and hands them to the sink.
+///
+/// A lane is one producer whose records come in order: a shard's output for one source, or a partition's late rows and dead
+/// letters. Each lane promises a bound (no later record of it lies before), and whatever lies before every bound goes out.
+public final class OutputMerger: Sendable {
+  /// Most bytes that a partition's late rows and dead letters may wait in memory before the partition is not read on.
+  static let laneBytesMax = 16 << 20
+
+  struct Lane {
+    let source: Int
+    /// Partition lanes sort behind no bound before their first good row; see `releaseBeforeAllTime`.
+    let isPartition: Bool
+    var bound = beforeAllTime
+    var waiting: [SortedRecords] = []
+    /// First record of `waiting[0]` that has not been released.
+    var position = 0
+    var bytes = 0
+
+    init(source: Int, isPartition: Bool) {
+      self.source = source
+      self.isPartition = isPartition
+    }
+  }
+
+  struct State: ~Copyable {
+    var lanes: [Lane]
+    var failure: String?
+    var recordsByRule: [Int]
+    var recordsByKind: [Int]
+  }
+
+  private let state: Mutex<State>
+  private let sink: SinkBox
+  private let order: OutputOrder
+
+  // @unchecked: the sink is called under `state`'s lock only.
+  private final class SinkBox: @unchecked Sendable {
+    let sink: any RecordSink
+    init(_ sink: any RecordSink) { self.sink = sink }
+  }
+
+  /// Lanes: first `shards` for each source, then one a partition (its source, in the order of partitions).
+  public init(
+    sink: sending any RecordSink, order: OutputOrder, sources: Int, shards: Int, partitionSources: [Int],
+    ruleCount: Int
+  ) {
+    self.sink = SinkBox(sink)
+    self.order = order
+    var lanes: [Lane] = []
+    for source in 0..<sources {
+      for _ in 0..<shards { lanes.append(Lane(source: source, isPartition: false)) }
+    }
+    for source in partitionSources { lanes.append(Lane(source: source, isPartition: true)) }
+    firstPartitionLane = sources * shards
+    self.shards = shards
+    state = Mutex(
+      State(
+        lanes: lanes, recordsByRule: Array(repeating: 0, count: ruleCount),
+        recordsByKind: Array(repeating: 0, count: RecordKind.allCases.count)))
+  }
+
+  private let firstPartitionLane: Int
+  private let shards: Int
+
+  func shardLane(source: Int, shard: Int) -> Int { source * shards + shard }
+  func partitionLane(_ ordinal: Int) -> Int { firstPartitionLane + ordinal }
+
+  /// Whether a partition may be read on: not when its late rows and dead letters fill the memory while others hold them back.
+  func mayRead(partition ordinal: Int) -> Bool {
+    state.withLock { state in
+      let lane = partitionLane(ordinal)
+      if state.lanes[lane].bytes < Self.laneBytesMax { return true }
+      // The lane that everybody waits for must go on.
+      let first = state.lanes.indices.min { state.lanes[$0].bound < state.lanes[$1].bound }
+      return first == lane
+    }
+  }
+
+  /// Takes a lane's records (in order, none before its bound) and its new bound; writes what that sets free.
+  /// Throws what the sink throws, and the same again on every later call.
+  func publish(_ records: SortedRecords?, lane index: Int, bound: Int64) throws(SourceFailure) {
+    try state.withLock { state throws(SourceFailure) in
+      if let failure = state.failure { throw SourceFailure(failure) }
+      state.lanes[index].bound = max(state.lanes[index].bound, bound)
+      if let records, !records.order.isEmpty {
+        state.lanes[index].waiting.append(records)
+        state.lanes[index].bytes += records.batch.bytes.count
+      }
+      do {
+        try release(&state)
+      } catch {
+        state.failure = "\(error)"
+        throw SourceFailure("\(error)")
+      }
+    }
+  }
+
+  private func release(_ state: inout State) throws {
+    switch order {
+    case .total:
+      let all = Array(state.lanes.indices)
+      try release(all, &state)
+    case .bySource:
+      for lane in state.lanes.indices where state.lanes[lane].isPartition {
+        try write([lane], before: afterAllTime, inclusive: true, &state)
+      }
+      let sources = Set(state.lanes.map(\.source))
+      for source in sources.sorted() {
+        let lanes = state.lanes.indices.filter {
+          !state.lanes[$0].isPartition && state.lanes[$0].source == source
+        }
+        try release(lanes, &state)
+      }
+    }
+  }
+
+  private func release(_ lanes: [Int], _ state: inout State) throws {
+    guard let bound = lanes.map({ state.lanes[$0].bound }).min() else { return }
+    guard lanes.contains(where: { !state.lanes[$0].waiting.isEmpty }) else { return }
+    if bound == beforeAllTime { return try releaseBeforeAllTime(lanes, &state) }
+    try write(lanes, before: bound, inclusive: bound == afterAllTime, &state)
+  }
+
+  /// Dead letters of partitions that have not shown one good row sort first, by partition. They can leave as soon as every
+  /// partition before theirs has got further; so a file of garbage streams through instead of piling up.
+  private func releaseBeforeAllTime(_ lanes: [Int], _ state: inout State) throws {
+    for lane in lanes where state.lanes[lane].isPartition {
+      try write([lane], before: beforeAllTime, inclusive: true, &state)
+      if state.lanes[lane].bound == beforeAllTime { return }
+    }
+  }
+
+  /// Writes the records of these lanes up to a time, merged.
+  private func write(_ lanes: [Int], before bound: Int64, inclusive: Bool, _ state: inout State) throws {
+    var parts: [(records: SortedRecords, range: Range<Int>)] = []
+    for lane in lanes {
+      while let records = state.lanes[lane].waiting.first {
+        let start = state.lanes[lane].position
+        var end = start
+        while end < records.order.count {
+          let time = records.times[records.order[end]]
+          guard time < bound || (inclusive && time == bound) else { break }
+          end += 1
+        }
+        if end > start { parts.append((records, start..<end)) }
+        if end < records.order.count {
+          state.lanes[lane].position = end
+          break
+        }
+        state.lanes[lane].waiting.removeFirst()
+        state.lanes[lane].position = 0
+        state.lanes[lane].bytes -= records.batch.bytes.count
+      }
+    }
+    guard !parts.isEmpty else { return }
+    var items: [(part: Int, item: Int)] = []
+    for (part, entry) in parts.enumerated() {
+      for place in entry.range { items.append((part, entry.records.order[place])) }
+    }
+    if parts.count > 1 {
+      items.sort { a, b in
+        let x = parts[a.part].records
+        let y = parts[b.part].records
+        if x.times[a.item] != y.times[b.item] { return x.times[a.item] < y.times[b.item] }
+        let p = x.batch.entries[a.item]
+        let q = y.batch.entries[b.item]
+        if recordIsBefore(x.batch, p, y.batch, q) { return true }
+        if recordIsBefore(y.batch, q, x.batch, p) { return false }
+        return (a.part, a.item) < (b.part, b.item)
+      }
+    }
+    var out = OutputBatch()
+    out.entries.reserveCapacity(items.count)
+    for (part, item) in items {
+      let batch = parts[part].records.batch
+      var entry = batch.entries[item]
+      state.recordsByRule[Int(entry.rule)] += 1
+      state.recordsByKind[Int(entry.kind.rawValue)] += 1
+      let start = out.bytes.count
+      let keyStart = out.keys.count
+      out.bytes.append(contentsOf: batch.bytes[entry.start..<entry.start + entry.length])
+      out.keys.append(contentsOf: batch.keys[entry.keyStart..<entry.keyStart + entry.keyLength])
+      entry.start = start
+      entry.keyStart = keyStart
+      out.entries.append(entry)
+    }
+    try sink.sink.write(out)
+  }
+
+  /// Flushes the sink.
+  public func flush() throws(SourceFailure) {
+    try state.withLock { state throws(SourceFailure) in
+      if let failure = state.failure { throw SourceFailure(failure) }
+      do { try sink.sink.flush() } catch { throw SourceFailure("\(error)") }
+    }
+  }
+
+  /// What ails the sink.
+  public var problem: String? { state.withLock { $0.failure ?? sink.sink.problem } }
+
+  /// Records written so far, by rule and by kind.
+  public var counts: (byRule: [Int], byKind: [Int]) {
+    state.withLock { ($0.recordsByRule, $0.recordsByKind) }
+  }
+}

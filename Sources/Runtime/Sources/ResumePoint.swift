@@ -1,0 +1,75 @@
+/// What is committed with a partition's offset, so that a restart goes on exactly where the outputs stopped although no
+/// state was saved: rows from the offset on rebuild the open windows and active alerts.
+public struct ResumePoint: Sendable, Hashable {
+  /// Windows that start before this time are done; rows before it may be missing behind the offset.
+  public var neededSince: Int64
+  /// Everything up to this time has been written.
+  public var emittedThrough: Int64
+  /// Late rows and dead letters before this offset have been written.
+  public var readThrough: Int64
+  /// The partition's watermark in front of the committed offset: it decides again who was late.
+  public var watermark: Int64
+
+  public init(neededSince: Int64, emittedThrough: Int64, readThrough: Int64, watermark: Int64) {
+    self.neededSince = neededSince
+    self.emittedThrough = emittedThrough
+    self.readThrough = readThrough
+    self.watermark = watermark
+  }
+
+  /// The text for the offset's metadata.
+  public var metadata: String { "rulesd1 \(neededSince) \(emittedThrough) \(readThrough) \(watermark)" }
+
+  /// Reads metadata; nil for a text that this program did not write.
+  public init?(metadata: String) {
+    let parts = metadata.split(separator: " ")
+    guard parts.count == 5, parts[0] == "rulesd1" else { return nil }
+    let numbers = parts.dropFirst().compactMap { Int64($0) }
+    guard numbers.count == 4 else { return nil }
+    self.init(
+      neededSince: numbers[0], emittedThrough: numbers[1], readThrough: numbers[2],
+      watermark: numbers[3])
+  }
+}
+
+/// From event time to offset for one partition: where reading must start again to see every row since a time.
+struct OffsetIndex {
+  /// One entry a minute of event time: the first offset with a row in it, and the watermark before that row.
+  static let stepNanos: Int64 = 60_000_000_000
+
+  private struct Entry {
+    var start: Int64
+    var offset: Int64
+    var watermark: Int64
+  }
+  /// Ascending by `start`.
+  private var entries: [Entry] = []
+  private var last = beforeAllTime
+
+  /// Notes a row. Offsets come in ascending order, so only the first row of a minute matters.
+  @inline(__always)
+  mutating func note(time: Int64, offset: Int64, watermark: Int64) {
+    if time >= last, time < last &+ Self.stepNanos, last != beforeAllTime { return }
+    let start = floorToMultiple(time, of: Self.stepNanos)
+    last = start
+    var place = entries.count
+    while place > 0, entries[place - 1].start > start { place -= 1 }
+    if place > 0, entries[place - 1].start == start { return }
+    entries.insert(Entry(start: start, offset: offset, watermark: watermark), at: place)
+  }
+
+  /// The first offset at or behind which all rows since `time` lie; nil when none has been seen.
+  func resume(since time: Int64) -> (offset: Int64, watermark: Int64)? {
+    var best: Entry?
+    for entry in entries.reversed() {
+      if entry.start + Self.stepNanos <= time { break }
+      if best == nil || entry.offset < best!.offset { best = entry }
+    }
+    return best.map { ($0.offset, $0.watermark) }
+  }
+
+  /// Forgets minutes before a committed time.
+  mutating func forget(before time: Int64) {
+    entries.removeAll { $0.start + Self.stepNanos <= time }
+  }
+}

@@ -1,0 +1,241 @@
+import CColumns
+import Catalog
+
+/// Open-addressing table from a key (values of some columns) to a dense group id 0, 1, 2 …, in order of first sight.
+///
+/// Keys are stored typed, strings copied into the table's arena. Null is a key of its own. Linear probing over 32-bit
+/// slots, load at most 1/2; the 64-bit hash of each group is kept, so growth and merges never rehash a key.
+public final class GroupTable {
+  public let keyTypes: [PhysicalType]
+  public private(set) var count = 0
+  private var slots: NativeArray<UInt32>
+  private var mask: Int
+  private var hashes = NativeArray<UInt64>()
+  /// Fixed-width key values as bits, `count × keyTypes.count`, row-major.
+  private var words = NativeArray<UInt64>()
+  /// String key values, in the same layout where some key is a string; empty otherwise.
+  private var strings = NativeArray<rd_string>()
+  private var nulls = NativeArray<UInt8>()
+  private let hasStrings: Bool
+  private var arena = ByteArena()
+  private let width: Int
+
+  public init(keyTypes: [PhysicalType], expectedGroups: Int = 16) {
+    self.keyTypes = keyTypes
+    width = keyTypes.count
+    hasStrings = keyTypes.contains(.string)
+    var capacity = 32
+    while capacity < expectedGroups * 2 { capacity *= 2 }
+    slots = NativeArray(repeating: 0, count: capacity)
+    mask = capacity - 1
+  }
+
+  /// Bytes held, for state accounting.
+  public var bytes: Int {
+    slots.count * 4 + hashes.count * 8 + words.count * 8
+      + strings.count * MemoryLayout<rd_string>.stride + nulls.count + arena.bytes
+  }
+
+  // MARK: Rows of a batch
+
+  /// Writes the group id of each row to `groups`, adding groups as needed. `hashes` comes from `hashRows`.
+  public func assign(
+    _ keys: borrowing KeyColumns, rows: UnsafePointer<Int32>, hashes rowHashes: UnsafePointer<UInt64>,
+    count rowCount: Int, groups: UnsafeMutablePointer<Int32>
+  ) {
+    if width == 0 {
+      if count == 0 { _ = insertEmptyKey() }
+      groups.update(repeating: 0, count: rowCount)
+      return
+    }
+    for index in 0..<rowCount {
+      let row = Int(rows[index])
+      let hash = rowHashes[index]
+      var slot = Int(truncatingIfNeeded: hash) & mask
+      while true {
+        let entry = slots.base[slot]
+        if entry == 0 {
+          groups[index] = Int32(truncatingIfNeeded: insert(keys, row: row, hash: hash, slot: slot))
+          break
+        }
+        let group = Int(entry) - 1
+        if hashes.base[group] == hash, matches(keys, row: row, group: group) {
+          groups[index] = Int32(truncatingIfNeeded: group)
+          break
+        }
+        slot = (slot + 1) & mask
+      }
+    }
+  }
+
+  @inline(__always)
+  private func matches(_ keys: borrowing KeyColumns, row: Int, group: Int) -> Bool {
+    let base = group * width
+    for column in 0..<width {
+      let access = keys.columns.base[column]
+      let index = base + column
+      let isNull = access.isNull(row)
+      if isNull || nulls.base[index] != 0 {
+        if !isNull || nulls.base[index] == 0 { return false }
+        continue
+      }
+      if access.isString {
+        let stored = strings.base[index]
+        let value = access.string(row)
+        if stored.length != value.length { return false }
+        if value.length > 0, memcmp(stored.data, value.data, Int(value.length)) != 0 { return false }
+      } else if words.base[index] != access.word(row) {
+        return false
+      }
+    }
+    return true
+  }
+
+  private func insert(_ keys: borrowing KeyColumns, row: Int, hash: UInt64, slot: Int) -> Int {
+    for column in 0..<width {
+      let access = keys.columns.base[column]
+      let isNull = access.isNull(row)
+      nulls.append(isNull ? 1 : 0)
+      words.append(isNull || access.isString ? 0 : access.word(row))
+      if hasStrings {
+        strings.append(isNull || !access.isString ? rd_string() : stored(access.string(row)))
+      }
+    }
+    return finishInsert(hash: hash, slot: slot)
+  }
+
+  private func stored(_ value: rd_string) -> rd_string {
+    rd_string(data: arena.copy(value.data, Int(value.length)), length: value.length, hash: value.hash)
+  }
+
+  private func insertEmptyKey() -> Int {
+    var slot = 0
+    while slots[slot] != 0 { slot = (slot + 1) & mask }
+    return finishInsert(hash: 0, slot: slot)
+  }
+
+  private func finishInsert(hash: UInt64, slot: Int) -> Int {
+    let group = count
+    hashes.append(hash)
+    slots[slot] = UInt32(truncatingIfNeeded: group + 1)
+    count += 1
+    if count * 2 > mask { rehash() }
+    return group
+  }
+
+  private func rehash() {
+    let capacity = (mask + 1) * 2
+    slots = NativeArray(repeating: 0, count: capacity)
+    mask = capacity - 1
+    for group in 0..<count {
+      var slot = Int(truncatingIfNeeded: hashes[group]) & mask
+      while slots[slot] != 0 { slot = (slot + 1) & mask }
+      slots[slot] = UInt32(truncatingIfNeeded: group + 1)
+    }
+  }
+
+  // MARK: Groups of another table
+
+  public func hash(of group: Int) -> UInt64 { hashes[group] }
+
+  /// The id here of a group of another table with the same key types, added if it is new.
+  public func assign(group: Int, of other: GroupTable) -> Int {
+    if width == 0 { return count == 0 ? insertEmptyKey() : 0 }
+    let hash = other.hashes[group]
+    var slot = Int(truncatingIfNeeded: hash) & mask
+    while slots[slot] != 0 {
+      let candidate = Int(slots[slot]) - 1
+      if hashes[candidate] == hash, equals(candidate, group, of: other) { return candidate }
+      slot = (slot + 1) & mask
+    }
+    for column in 0..<width {
+      let index = group * width + column
+      nulls.append(other.nulls[index])
+      words.append(other.words[index])
+      if hasStrings { strings.append(stored(other.strings[index])) }
+    }
+    return finishInsert(hash: hash, slot: slot)
+  }
+
+  /// The id here of a group of another table, or nil.
+  public func find(group: Int, of other: GroupTable) -> Int? {
+    if width == 0 { return count == 0 ? nil : 0 }
+    let hash = other.hashes[group]
+    var slot = Int(truncatingIfNeeded: hash) & mask
+    while slots[slot] != 0 {
+      let candidate = Int(slots[slot]) - 1
+      if hashes[candidate] == hash, equals(candidate, group, of: other) { return candidate }
+      slot = (slot + 1) & mask
+    }
+    return nil
+  }
+
+  private func equals(_ mine: Int, _ theirs: Int, of other: GroupTable) -> Bool {
+    for column in 0..<width {
+      let a = mine * width + column
+      let b = theirs * width + column
+      if nulls[a] != other.nulls[b] { return false }
+      if nulls[a] != 0 { continue }
+      if keyTypes[column] == .string {
+        if rd_string_equal(strings[a], other.strings[b]) == 0 { return false }
+      } else if words[a] != other.words[b] {
+        return false
+      }
+    }
+    return true
+  }
+
+  /// Three-way comparison of two groups' keys: column by column, null first, strings by bytes.
+  public func isOrderedBefore(_ a: Int, _ b: Int) -> Bool {
+    for column in 0..<width {
+      let x = a * width + column
+      let y = b * width + column
+      if nulls[x] != nulls[y] { return nulls[x] != 0 }
+      if nulls[x] != 0 { continue }
+      switch keyTypes[column] {
+      case .string:
+        let order = compareBytes(strings[x], strings[y])
+        if order != 0 { return order < 0 }
+      case .int64, .bool:
+        let p = Int64(bitPattern: words[x])
+        let q = Int64(bitPattern: words[y])
+        if p != q { return p < q }
+      case .float64:
+        let p = Double(bitPattern: words[x])
+        let q = Double(bitPattern: words[y])
+        if p != q { return p < q }
+      }
+    }
+    return false
+  }
+
+  /// Writes key column `column` of `groups` to rows 0, 1, … of `target`. Strings point into this table.
+  public func writeKey(
+    _ column: Int, of groups: UnsafePointer<Int32>, count: Int, to target: Column
+  ) {
+    target.hasNulls = false
+    for row in 0..<count {
+      let index = Int(groups[row]) * width + column
+      let isNull = nulls[index] != 0
+      target.validity[row] = isNull ? 0 : 1
+      if isNull { target.hasNulls = true }
+      switch target.type {
+      case .string: target.strings[row] = strings[index]
+      case .int64: target.ints[row] = Int64(bitPattern: words[index])
+      case .float64: target.doubles[row] = Double(bitPattern: words[index])
+      case .bool: target.bools[row] = UInt8(truncatingIfNeeded: words[index])
+      }
+    }
+  }
+}
+
+/// Bytewise order of two strings; a prefix comes first.
+@inlinable
+public func compareBytes(_ a: rd_string, _ b: rd_string) -> Int32 {
+  let shared = Int(min(a.length, b.length))
+  if shared > 0 {
+    let order = memcmp(a.data, b.data, shared)
+    if order != 0 { return order }
+  }
+  return a.length == b.length ? 0 : (a.length < b.length ? -1 : 1)
+}

@@ -1,0 +1,126 @@
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// What travels between workers.
+enum Message: Sendable {
+  /// Finished panes of a partition, and its watermark behind them.
+  case panes([(exchange: Int, pane: PanePartial)], source: Int, partition: Int, watermark: Int64)
+  /// Rows of windows for the next level.
+  case rows(exchange: Int, RowsChunk)
+  /// A shard has emitted every window of this level up to the watermark.
+  case shardWatermark(source: Int, level: Int, shard: Int, watermark: Int64)
+}
+
+/// A worker's queue of messages: many senders, one receiver, first in first out for each sender.
+///
+/// Sending never blocks, since two full inboxes would wait for each other; instead a worker does not read on while some
+/// inbox is over `messagesMax`, and that bounds what can be in flight to one batch a worker more.
+final class Inbox: @unchecked Sendable {
+  // @unchecked: `messages` is guarded by `mutex`.
+  /// Most messages before sources are paused.
+  static let messagesMax = 4_096
+
+  private var messages: [Message] = []
+  private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+  private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+
+  init() {
+    pthread_mutex_init(mutex, nil)
+    pthread_cond_init(condition, nil)
+  }
+
+  deinit {
+    pthread_cond_destroy(condition)
+    pthread_mutex_destroy(mutex)
+    condition.deallocate()
+    mutex.deallocate()
+  }
+
+  func send(_ message: Message) {
+    pthread_mutex_lock(mutex)
+    messages.append(message)
+    pthread_cond_signal(condition)
+    pthread_mutex_unlock(mutex)
+  }
+
+  /// Wakes the receiver without a message.
+  func wake() {
+    pthread_mutex_lock(mutex)
+    pthread_cond_signal(condition)
+    pthread_mutex_unlock(mutex)
+  }
+
+  /// Takes everything that is there.
+  func take() -> [Message] {
+    pthread_mutex_lock(mutex)
+    defer { pthread_mutex_unlock(mutex) }
+    if messages.isEmpty { return [] }
+    let taken = messages
+    messages = []
+    return taken
+  }
+
+  var count: Int {
+    pthread_mutex_lock(mutex)
+    defer { pthread_mutex_unlock(mutex) }
+    return messages.count
+  }
+
+  /// Waits for a message or for the time to pass.
+  func wait(nanos: Int) {
+    pthread_mutex_lock(mutex)
+    defer { pthread_mutex_unlock(mutex) }
+    guard messages.isEmpty else { return }
+    var deadline = timespec()
+    clock_gettime(CLOCK_REALTIME, &deadline)
+    deadline.tv_nsec += nanos
+    deadline.tv_sec += deadline.tv_nsec / 1_000_000_000
+    deadline.tv_nsec %= 1_000_000_000
+    pthread_cond_timedwait(condition, mutex, &deadline)
+  }
+}
+
+/// Wall clock in nanoseconds since the epoch.
+public func wallClockNanos() -> Int64 {
+  var now = timespec()
+  clock_gettime(CLOCK_REALTIME, &now)
+  return Int64(now.tv_sec) * 1_000_000_000 + Int64(now.tv_nsec)
+}
+
+/// A clock that only runs forward, for measuring.
+public func monotonicNanos() -> Int64 {
+  var now = timespec()
+  clock_gettime(CLOCK_MONOTONIC, &now)
+  return Int64(now.tv_sec) * 1_000_000_000 + Int64(now.tv_nsec)
+}
+
+/// A thread that can be joined.
+final class WorkerThread: @unchecked Sendable {
+  // @unchecked: `handle` is set before and read after the thread's life.
+  private var handle = pthread_t()
+  private final class Body {
+    let run: @Sendable () -> Void
+    init(_ run: @escaping @Sendable () -> Void) { self.run = run }
+  }
+
+  init(_ run: @escaping @Sendable () -> Void) throws(SourceFailure) {
+    let body = Unmanaged.passRetained(Body(run))
+    let status = pthread_create(
+      &handle, nil,
+      { argument in
+        guard let argument else { return nil }
+        Unmanaged<Body>.fromOpaque(argument).takeRetainedValue().run()
+        return nil
+      }, body.toOpaque())
+    guard status == 0 else {
+      body.release()
+      throw SourceFailure("cannot start a worker thread: \(String(cString: strerror(status)))")
+    }
+  }
+
+  func join() { pthread_join(handle, nil) }
+}
+
+/// Sleeps on the calling thread.
+public func sleepMillis(_ millis: Int) { usleep(UInt32(clamping: millis * 1_000)) }

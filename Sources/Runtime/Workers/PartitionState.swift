@@ -1,0 +1,46 @@
+/// A partition at work: its reader, its watermark, its counters. Owned by one worker.
+final class PartitionState {
+  let ordinal: Int
+  let reader: any PartitionReader
+  let source: Int
+  /// No row in time lies before it. `beforeAllTime` until the first good row.
+  var watermark = beforeAllTime
+  /// The next multiple of the source's step: below it a new watermark changes nothing downstream.
+  var nextStep = beforeAllTime
+  var hasEnded = false
+  /// Clock at the last record.
+  var lastRecordNanos: Int64
+  /// Do not ask the reader again before this (monotonic).
+  var retryNanos: Int64 = 0
+  var wasReadable = true
+  /// One behind the last offset read.
+  var readThrough: Int64
+  /// Late rows and dead letters before this offset were written before a restart.
+  var suppressBefore: Int64 = -1
+  var index = OffsetIndex()
+  let exceptions = RecordWriter()
+  var counters = PartitionCounters()
+
+  init(ordinal: Int, start: PartitionStart, resume: ResumePoint?, now: Int64) {
+    self.ordinal = ordinal
+    reader = start.reader
+    source = start.reader.identity.source
+    lastRecordNanos = now
+    readThrough = start.committedOffset ?? -1
+    if let resume {
+      watermark = resume.watermark
+      suppressBefore = resume.readThrough
+    }
+  }
+}
+
+/// Counters of a partition, since the engine started.
+public struct PartitionCounters: Sendable {
+  public var rows = 0
+  public var bytes = 0
+  public var late = 0
+  public var deadLetters = 0
+  public var watermark = beforeAllTime
+  public var isIdle = false
+  public init() {}
+}

@@ -1,0 +1,245 @@
+import CColumns
+
+/// The head of a source's graph on one worker: checks each row's requirements and time, advances the partition's
+/// watermark row by row, writes late rows and dead letters, and passes the rest on.
+final class SourceTask {
+  let node: SourceNode
+  let records: RecordBatch
+  private let batch: Batch
+  private let prepare: RowTask?
+  private let root: RowTask
+  private let inTime: UnsafeMutablePointer<Int32>
+  private let isLive: Bool
+
+  init(_ node: SourceNode, _ context: TaskContext, isLive: Bool) {
+    self.node = node
+    self.isLive = isLive
+    records = RecordBatch(schema: node.schema, capacity: context.batchRows)
+    batch = Batch(over: records, computed: node.computedSlots)
+    prepare = node.prepare?.makeTask(context)
+    root = node.root.makeTask(context)
+    inTime = .allocate(capacity: context.batchRows)
+    inTime.initialize(repeating: 0, count: context.batchRows)
+  }
+
+  deinit { inTime.deallocate() }
+
+  /// Takes the batch that was read for the partition.
+  func process(_ partition: PartitionState) {
+    batch.rowCount = records.rowCount
+    batch.partition = partition.ordinal
+    if let prepare, records.rowCount > 0 { prepare.process(batch, batch.all) }
+    let failed = firstFailures()
+    let startWatermark = partition.watermark
+    let count =
+      failed == nil && records.rejects.isEmpty && !hasRecordTimes
+      ? passOrdinary(partition) : passCarefully(partition, failed)
+    partition.counters.rows += records.rowCount
+    partition.counters.bytes += records.bytesRead
+    if records.nextOffset >= 0 { partition.readThrough = records.nextOffset }
+    if isLive { noteOffsets(partition, startWatermark, count) }
+    guard count > 0 else { return }
+    let isDense = count == records.rowCount
+    root.process(batch, Selection(rows: inTime, count: count, isDense: isDense))
+  }
+
+  private var hasRecordTimes: Bool {
+    for row in 0..<records.rowCount where records.recordTimes[row] != .min { return true }
+    return false
+  }
+
+  /// For each row the first requirement that is not met, -1 for none; nil when all rows meet all.
+  private func firstFailures() -> [Int32]? {
+    var failed: [Int32]?
+    for (number, requirement) in node.requirements.enumerated() {
+      let column = batch.columns[requirement.slot]
+      for row in 0..<records.rowCount {
+        let isMet = column.bools[row] != 0 && (!column.hasNulls || column.validity[row] != 0)
+        if isMet { continue }
+        if failed == nil { failed = Array(repeating: -1, count: records.rowCount) }
+        if failed![row] < 0 { failed![row] = Int32(number) }
+      }
+    }
+    return failed
+  }
+
+  /// Rows without rejects, failures or broker times: the common case of a recording, one comparison a row.
+  private func passOrdinary(_ partition: PartitionState) -> Int {
+    let times = batch.times
+    let bound = node.schema.boundNanos
+    var watermark = partition.watermark
+    var count = 0
+    for row in 0..<records.rowCount {
+      let time = times[row]
+      guard time >= watermark, time >= 0, time <= eventTimeNanos.upperBound else {
+        reject(row, partition, watermark)
+        continue
+      }
+      inTime[count] = Int32(truncatingIfNeeded: row)
+      count += 1
+      let candidate = time &- bound
+      if candidate > watermark { watermark = candidate }
+    }
+    partition.watermark = watermark
+    return count
+  }
+
+  private func passCarefully(_ partition: PartitionState, _ failed: [Int32]?) -> Int {
+    var nextReject = 0
+    func writeRejects(before row: Int) {
+      while nextReject < records.rejects.count, records.rejects[nextReject].rowsBefore <= row {
+        deadLetter(records.rejects[nextReject], partition)
+        nextReject += 1
+      }
+    }
+    var count = 0
+    for row in 0..<records.rowCount {
+      writeRejects(before: row)
+      if let failed, failed[row] >= 0 {
+        deadLetter(row, node.requirements[Int(failed[row])].reason, partition)
+        continue
+      }
+      let time = batch.times[row]
+      let recordTime = records.recordTimes[row]
+      if recordTime != .min, time > recordTime, time - recordTime > node.schema.maxAheadNanos {
+        deadLetter(row, "event time is too far ahead of the broker's time for it", partition)
+        continue
+      }
+      guard time >= partition.watermark, eventTimeNanos.contains(time) else {
+        reject(row, partition, partition.watermark)
+        continue
+      }
+      inTime[count] = Int32(truncatingIfNeeded: row)
+      count += 1
+      partition.watermark = max(partition.watermark, time - node.schema.boundNanos)
+    }
+    writeRejects(before: records.rowCount)
+    return count
+  }
+
+  /// A row behind the watermark, or outside of all time.
+  private func reject(_ row: Int, _ partition: PartitionState, _ watermark: Int64) {
+    partition.watermark = watermark
+    let time = batch.times[row]
+    guard eventTimeNanos.contains(time) else {
+      return deadLetter(row, "event time lies outside 1970 to 2200", partition)
+    }
+    partition.counters.late += 1
+    guard records.offsets[row] >= partition.suppressBefore else { return }
+    let out = partition.exceptions
+    open(.late, out, partition, offset: records.offsets[row], time: time)
+    let payload = records.payloads[row]
+    out.append { bytes in
+      bytes.append(json: ",\"values\":{\"reason\":\"late\",\"watermark\":\"")
+      appendTimestamp(watermark, to: &bytes)
+      bytes.append(json: "\",")
+      bytes.appendPayload(UnsafeBufferPointer(start: payload.data, count: Int(payload.length)))
+      bytes.append(json: "}")
+    }
+    out.close(
+      .late, rule: node.rule, ruleName: node.schema.name, time: time, orderTime: watermark,
+      topic: node.lateTopic)
+  }
+
+  private func deadLetter(_ row: Int, _ reason: String, _ partition: PartitionState) {
+    let payload = records.payloads[row]
+    let kept = min(Int(payload.length), RejectedRecord.payloadBytesMax)
+    deadLetter(
+      RejectedRecord(
+        rowsBefore: row, offset: records.offsets[row], recordTime: records.recordTimes[row],
+        reason: reason, payload: Array(UnsafeBufferPointer(start: payload.data, count: kept)),
+        payloadLength: Int(payload.length)), partition)
+  }
+
+  private func deadLetter(_ record: RejectedRecord, _ partition: PartitionState) {
+    partition.counters.deadLetters += 1
+    guard record.offset >= partition.suppressBefore else { return }
+    let out = partition.exceptions
+    open(
+      .deadLetter, out, partition, offset: record.offset,
+      time: record.recordTime == .min ? nil : record.recordTime)
+    out.append { bytes in
+      bytes.append(json: ",\"values\":{\"reason\":")
+      bytes.append(jsonString: record.reason)
+      bytes.append(json: ",\"bytes\":")
+      bytes.append(json: Int64(record.payloadLength))
+      bytes.append(UInt8(ascii: ","))
+      bytes.appendPayload(record.payload)
+      bytes.append(json: "}")
+    }
+    out.close(
+      .deadLetter, rule: node.rule, ruleName: node.schema.name, time: 0,
+      orderTime: partition.watermark, topic: node.deadLetterTopic)
+  }
+
+  private func open(
+    _ kind: RecordKind, _ out: RecordWriter, _ partition: PartitionState, offset: Int64,
+    time: Int64?
+  ) {
+    let identity = partition.reader.identity
+    var key = Array(identity.topic.utf8)
+    key.append(0x1F)
+    key.appendPadded(Int64(identity.partition), digits: 10)
+    key.append(0x1F)
+    key.appendPadded(offset, digits: 19)
+    out.open(kind, ruleName: node.schema.name, time: time, window: nil, key: key)
+    out.append { bytes in
+      bytes.append(json: ",\"labels\":{\"topic\":")
+      bytes.append(jsonString: identity.topic)
+      bytes.append(json: ",\"partition\":\"")
+      bytes.append(json: Int64(identity.partition))
+      bytes.append(json: "\",\"offset\":\"")
+      bytes.append(json: offset)
+      bytes.append(json: "\"}")
+    }
+  }
+
+  /// Keeps the way back from event time to offsets, for commits.
+  private func noteOffsets(_ partition: PartitionState, _ startWatermark: Int64, _ count: Int) {
+    var watermark = startWatermark
+    for index in 0..<count {
+      let row = Int(inTime[index])
+      let time = batch.times[row]
+      partition.index.note(time: time, offset: records.offsets[row], watermark: watermark)
+      watermark = max(watermark, time - node.schema.boundNanos)
+    }
+  }
+}
+
+extension Array where Element == UInt8 {
+  /// Digits with leading zeros, so that the order of texts is the order of numbers. Negative numbers count as 0.
+  mutating func appendPadded(_ value: Int64, digits: Int) {
+    let text = String(Swift.max(0, value))
+    for _ in 0..<Swift.max(0, digits - text.utf8.count) { append(UInt8(ascii: "0")) }
+    append(contentsOf: text.utf8)
+  }
+
+  /// `"payload":"…"` with the original bytes; bytes that are not UTF-8 come as `"payload_base64"`.
+  mutating func appendPayload(_ payload: some Collection<UInt8>) {
+    if String(validating: payload, as: UTF8.self) != nil {
+      append(json: "\"payload\":")
+      append(jsonString: payload)
+    } else {
+      append(json: "\"payload_base64\":\"")
+      appendBase64(Array(payload))
+      append(UInt8(ascii: "\""))
+    }
+  }
+
+  private mutating func appendBase64(_ bytes: [UInt8]) {
+    let digits = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
+    var index = 0
+    while index < bytes.count {
+      let left = bytes.count - index
+      let a = UInt32(bytes[index]) << 16
+      let b = left > 1 ? UInt32(bytes[index + 1]) << 8 : 0
+      let c = left > 2 ? UInt32(bytes[index + 2]) : 0
+      let word = a | b | c
+      append(digits[Int(word >> 18)])
+      append(digits[Int(word >> 12 & 63)])
+      append(left > 1 ? digits[Int(word >> 6 & 63)] : UInt8(ascii: "="))
+      append(left > 2 ? digits[Int(word & 63)] : UInt8(ascii: "="))
+      index += 3
+    }
+  }
+}

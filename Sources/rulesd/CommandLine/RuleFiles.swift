@@ -1,0 +1,81 @@
+import Glibc
+
+/// A rule file as it lies on the disk.
+struct RuleFileBytes {
+  let path: String
+  let bytes: [UInt8]
+}
+
+/// Reads the rule files that paths name: a file itself, or every `.rules` file in a directory and below, by
+/// name.
+///
+/// A file that is reached twice is read once. Throws an environment failure for what cannot be read, and for
+/// paths that hold no rule file at all.
+func readRuleFiles(_ paths: [String]) throws(CommandFailure) -> [RuleFileBytes] {
+  var files: [RuleFileBytes] = []
+  var seen: Set<String> = []
+  for path in paths {
+    for file in try ruleFilePaths(below: path, depth: 0, isNamed: true) where seen.insert(file).inserted {
+      files.append(RuleFileBytes(path: file, bytes: try readWhole(file)))
+    }
+  }
+  if files.isEmpty {
+    throw .environment("no .rules file in \(paths.joined(separator: ", "))")
+  }
+  return files
+}
+
+/// Deeper than any rule repository; a loop of symbolic links ends here.
+private let directoryDepthMax = 32
+
+private func ruleFilePaths(
+  below path: String, depth: Int, isNamed: Bool
+) throws(CommandFailure) -> [String] {
+  var status = stat()
+  guard stat(path, &status) == 0 else {
+    throw .environment("cannot read \(path): \(errorText(errno))")
+  }
+  guard status.st_mode & S_IFMT == S_IFDIR else {
+    return isNamed || path.hasSuffix(".rules") ? [path] : []
+  }
+  guard depth < directoryDepthMax else {
+    throw .environment("\(path) is nested deeper than \(directoryDepthMax) directories")
+  }
+  guard let directory = opendir(path) else {
+    throw .environment("cannot read \(path): \(errorText(errno))")
+  }
+  var names: [String] = []
+  while let entry = readdir(directory) {
+    let name = withUnsafePointer(to: &entry.pointee.d_name) {
+      $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+    }
+    // Hidden ones are an editor's, or git's.
+    if !name.hasPrefix(".") { names.append(name) }
+  }
+  closedir(directory)
+  let trimmed = path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
+  var found: [String] = []
+  for name in names.sorted() {
+    found += try ruleFilePaths(below: "\(trimmed)/\(name)", depth: depth + 1, isNamed: false)
+  }
+  return found
+}
+
+/// No rule file is that long; the compiler says what it thinks of one that is longer than it takes.
+private let wholeFileBytesMax = 64 << 20
+
+private func readWhole(_ path: String) throws(CommandFailure) -> [UInt8] {
+  let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+  guard descriptor >= 0 else { throw .environment("cannot read \(path): \(errorText(errno))") }
+  defer { close(descriptor) }
+  var bytes: [UInt8] = []
+  var buffer = [UInt8](repeating: 0, count: 1 << 16)
+  while bytes.count <= wholeFileBytesMax {
+    let count = read(descriptor, &buffer, buffer.count)
+    if count < 0, errno == EINTR { continue }
+    if count < 0 { throw .environment("cannot read \(path): \(errorText(errno))") }
+    if count == 0 { return bytes }
+    bytes.append(contentsOf: buffer[..<count])
+  }
+  throw .environment("\(path) is longer than \(wholeFileBytesMax >> 20) MiB")
+}
