@@ -6,8 +6,8 @@
 /// left and a float64 on the right (the checker puts the timestamp first).
 ///
 /// Both operands of `divide` are float64, those of `remainder` int64. In a call an `int` beside a `float` or `ratio`
-/// becomes a double as well, but for the parameters that the function declares constant; a literal `null` has the
-/// call's result type. `between` is two comparisons, `not in` and `is not null` are `not`.
+/// becomes a double as well, but for the parameters that the function declares constant; a literal `null` has a type
+/// that its parameter takes. `between` is two comparisons, `not in` and `is not null` are `not`.
 public indirect enum TypedExpr: Sendable, Hashable {
   case constant(Value, ValueType)
   case column(Int, ValueType)

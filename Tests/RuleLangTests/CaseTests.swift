@@ -38,8 +38,9 @@ import Testing
   @Test(arguments: programs) func compilesWithoutAnyDiagnostic(_ name: String) throws {
     let text = try String(
       contentsOf: testFolder.appendingPathComponent("Wanted/\(name)"), encoding: .utf8)
-    #expect(rendered(text, path: name) == "")
-    let program = try #require(compile(text).program)
+    #expect(rendered(text, path: name, catalog: productCatalog) == "")
+    let file = SourceFile(path: name, text: text)
+    let program = try #require(compileRules([file], catalog: productCatalog).program)
     #expect(!program.alerts.isEmpty || !program.metrics.isEmpty)
   }
 

@@ -79,7 +79,7 @@ import Testing
       if words.contains("fragment") {
         files.append(SourceFile(path: "preamble.rules", text: Self.preamble))
       }
-      let result = compileRules(files, catalog: testCatalog)
+      let result = compileRules(files, catalog: productCatalog)
       let relevant = result.diagnostics.filter { $0.code != .unused }
       let printed = DiagnosticTextRenderer(files: files).render(relevant)
       if words.contains("error") {

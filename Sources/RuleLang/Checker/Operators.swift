@@ -221,7 +221,7 @@ extension ExpressionChecker {
       hint =
         right.range.start - place.end == 0 || place.start - left.range.end == 0
         ? "`%` between two values is the remainder of ints; a percentage is written `5%`"
-        : "the remainder is defined on ints; `floor(x)` makes one of a float"
+        : "the remainder is defined on ints alone"
     }
     reporter.report(
       .typeMismatch,
