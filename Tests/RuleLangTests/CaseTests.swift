@@ -20,7 +20,10 @@ import Testing
         "=== diagnostics\n"
         + DiagnosticTextRenderer(files: [file]).render(result.diagnostics)
     }
-    if let program = result.program { expected += "=== program\n" + program.dump }
+    if let program = result.program {
+      #expect(ProgramInvariants.problems(of: program) == [])
+      expected += "=== program\n" + program.dump
+    }
     if ProcessInfo.processInfo.environment["RULESD_REWRITE_CASES"] != nil {
       try expected.write(to: url, atomically: true, encoding: .utf8)
     } else {
@@ -41,6 +44,7 @@ import Testing
     #expect(rendered(text, path: name, catalog: productCatalog) == "")
     let file = SourceFile(path: name, text: text)
     let program = try #require(compileRules([file], catalog: productCatalog).program)
+    #expect(ProgramInvariants.problems(of: program) == [])
     #expect(!program.alerts.isEmpty || !program.metrics.isEmpty)
   }
 

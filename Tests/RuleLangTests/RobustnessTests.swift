@@ -36,7 +36,10 @@ private struct SeededGenerator: RandomNumberGenerator {
       _ = diagnostic.json
       _ = diagnostic.github
     }
-    _ = result.program?.dump
+    if let program = result.program {
+      #expect(ProgramInvariants.problems(of: program).isEmpty)
+      _ = program.dump
+    }
   }
 
   private static func seeds() throws -> [[UInt8]] {
