@@ -2,8 +2,8 @@ import Foundation
 import RuleLang
 import Testing
 
-/// What docs/language.md shows is compiled: blocks of `rules` as they stand, `rules fragment` behind the sources below, and of
-/// `rules error` the diagnostics must be those of the `text` block that follows.
+/// What docs/language.md shows is compiled: blocks of `rules` as they stand, `rules fragment` behind the
+/// sources below, and of `rules error` the diagnostics must be those of the `text` block that follows.
 @Suite struct LanguageReferenceTests {
   /// Sources and a stream that fragments may use.
   private static let preamble = """

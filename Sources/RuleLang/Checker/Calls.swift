@@ -72,8 +72,8 @@ extension ExpressionChecker {
     }
   }
 
-  /// Numbers without a unit that differ, as one type: `coalesce(relevance, 0)` is one of floats. Constant parameters stay
-  /// as they are; `nil` when there is nothing to promote.
+  /// Numbers without a unit that differ, as one type: `coalesce(relevance, 0)` is one of floats.
+  /// Constant parameters stay as they are; `nil` when there is nothing to promote.
   private func promoted(_ types: [ValueType?], of spec: ScalarFunctionSpec) -> [ValueType?]? {
     func isMixable(_ position: Int) -> Bool {
       types[position]?.isDimensionless == true && !spec.constantParameters.contains(position)
@@ -84,8 +84,8 @@ extension ExpressionChecker {
     return types.indices.map { isMixable($0) ? common : types[$0] }
   }
 
-  /// The arguments as columns of one physical type: an int beside a float or ratio becomes a double, and `null` gets the type
-  /// that its parameter takes. `nil` when no type would do.
+  /// The arguments as columns of one physical type: an int beside a float or ratio becomes a double, and
+  /// `null` gets the type that its parameter takes. `nil` when no type would do.
   private func physical(
     _ arguments: [Checked], as types: [ValueType?], of spec: ScalarFunctionSpec, result: ValueType
   ) -> [TypedExpr]? {

@@ -106,8 +106,8 @@ struct SourceText: Sendable {
     return place(range, from: &cursor)
   }
 
-  /// A place whose column has been counted, so that the next one on its line need not begin at the line's start: a line
-  /// may be as long as a file.
+  /// A place whose column has been counted, so that the next one on its line need not begin at the
+  /// line's start: a line may be as long as a file.
   struct ColumnCursor {
     var lineStart = -1
     var offset = 0
