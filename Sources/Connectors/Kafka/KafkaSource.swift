@@ -235,6 +235,23 @@ public final class KafkaSource: LiveSource {
     if awaitingRelease.isEmpty && !revoking.isEmpty { finishRevocation() }
   }
 
+  public func restart() {
+    let held = readers.keys.sorted()
+    guard !held.isEmpty else { return }
+    for identity in held {
+      readers[identity]?.state.values.withLock { $0.isRevoked = true }
+      readers.removeValue(forKey: identity)?.close()
+    }
+    let list = KafkaPartitions(
+      held.map { ($0.topic, $0.partition, Int64(RD_KAFKA_OFFSET_INVALID)) })
+    if isCooperative {
+      if let error = rd_kafka_incremental_unassign(client.handle, list.list) { rd_kafka_error_destroy(error) }
+    } else {
+      rd_kafka_assign(client.handle, nil)
+    }
+    beginning += held
+  }
+
   private func finishRevocation() {
     let list = KafkaPartitions(
       revoking.map { ($0.topic, $0.partition, Int64(RD_KAFKA_OFFSET_INVALID)) })
