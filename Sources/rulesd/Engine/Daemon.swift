@@ -87,14 +87,13 @@ final class Daemon {
         }
         throw CommandFailure.environment("the engine stopped: \(engine.failure ?? "no reason given")")
       }
-      if !options.isBounded, monotonicNanos() >= nextCommit { commit(engine) }
+      if !options.isBounded, monotonicNanos() >= nextCommit { commit { try engine.commitPoints() } }
     }
     if let engine {
-      commit(engine)
-      engine.stop()
-      try engine.wait()
-      publishStatus()
       self.engine = nil
+      commit { try engine.stopAndCommitPoints() }
+      board.keep(engine.status)
+      if let commitProblem { throw CommandFailure.environment(commitProblem) }
     }
   }
 
@@ -112,10 +111,8 @@ final class Daemon {
   /// Commits what can be committed, stops the engine, and asks every source for its partitions anew.
   private func stopEngine(revoked: [Int: [PartitionIdentity]]) {
     guard let engine else { return }
-    commit(engine)
-    engine.stop()
     // An engine that failed says so again when the next one is given the same partitions.
-    try? engine.wait()
+    commit { try engine.stopAndCommitPoints() }
     board.keep(engine.status)
     self.engine = nil
     for (number, partitions) in revoked { sources[number].released(partitions) }
@@ -123,10 +120,10 @@ final class Daemon {
     for source in sources { source.restart() }
   }
 
-  private func commit(_ engine: Engine) {
+  private func commit(_ takePoints: () throws -> [CommitPoint]) {
     nextCommit = monotonicNanos() + options.commitNanos
     do {
-      let points = try engine.commitPoints()
+      let points = try takePoints()
       for (number, source) in sources.enumerated() {
         try source.commit(points.filter { $0.partition.source == number })
       }
