@@ -1,7 +1,13 @@
 /// A typed expression over the columns of a row. Equal trees mean equal values, which is what the planner shares by.
 ///
 /// Operands of a binary operator already have one physical type: the checker inserts `toFloat` where an `int` meets a
-/// `float`, `ratio` or another number, and constants come in the unit of their column.
+/// `float`, `ratio` or another number, and constants come in the unit of their column. The exception is time:
+/// `timestamp - timestamp` is a duration of two int64 operands, and `timestamp ± duration` a timestamp of an int64 on the
+/// left and a float64 on the right (the checker puts the timestamp first).
+///
+/// Both operands of `divide` are float64, those of `remainder` int64. In a call an `int` beside a `float` or `ratio`
+/// becomes a double as well, but for the parameters that the function declares constant; a literal `null` has a type
+/// that its parameter takes. `between` is two comparisons, `not in` and `is not null` are `not`.
 public indirect enum TypedExpr: Sendable, Hashable {
   case constant(Value, ValueType)
   case column(Int, ValueType)

@@ -16,10 +16,14 @@ import Testing
     var expected = rules
     if !result.diagnostics.isEmpty {
       let file = SourceFile(path: "a.rules", text: rules)
-      expected += "=== diagnostics\n"
+      expected +=
+        "=== diagnostics\n"
         + DiagnosticTextRenderer(files: [file]).render(result.diagnostics)
     }
-    if let program = result.program { expected += "=== program\n" + program.dump }
+    if let program = result.program {
+      #expect(ProgramInvariants.problems(of: program) == [])
+      expected += "=== program\n" + program.dump
+    }
     if ProcessInfo.processInfo.environment["RULESD_REWRITE_CASES"] != nil {
       try expected.write(to: url, atomically: true, encoding: .utf8)
     } else {
@@ -37,8 +41,10 @@ import Testing
   @Test(arguments: programs) func compilesWithoutAnyDiagnostic(_ name: String) throws {
     let text = try String(
       contentsOf: testFolder.appendingPathComponent("Wanted/\(name)"), encoding: .utf8)
-    #expect(rendered(text, path: name) == "")
-    let program = try #require(compile(text).program)
+    #expect(rendered(text, path: name, catalog: productCatalog) == "")
+    let file = SourceFile(path: name, text: text)
+    let program = try #require(compileRules([file], catalog: productCatalog).program)
+    #expect(ProgramInvariants.problems(of: program) == [])
     #expect(!program.alerts.isEmpty || !program.metrics.isEmpty)
   }
 

@@ -17,6 +17,8 @@ import Testing
   /// Every code that rules can cause is in some case; the first four belong to files, and have
   /// tests of their own.
   @Test func everyCodeHasACase() throws {
+    // While another test rewrites the cases they may be empty.
+    if ProcessInfo.processInfo.environment["RULESD_REWRITE_CASES"] != nil { return }
     let text = try files(in: "Cases", ending: "case")
       .map { try String(contentsOf: $0, encoding: .utf8) }.joined()
     for code in DiagnosticCode.allCases where !code.rawValue.hasPrefix("E000") {

@@ -36,7 +36,10 @@ private struct SeededGenerator: RandomNumberGenerator {
       _ = diagnostic.json
       _ = diagnostic.github
     }
-    _ = result.program?.dump
+    if let program = result.program {
+      #expect(ProgramInvariants.problems(of: program).isEmpty)
+      _ = program.dump
+    }
   }
 
   private static func seeds() throws -> [[UInt8]] {
@@ -122,12 +125,13 @@ private struct SeededGenerator: RandomNumberGenerator {
     #expect(result.program == nil)
   }
 
-  @Test(arguments: [
-    ([0x61, 0xFF], DiagnosticCode.fileNotUTF8, 2), ([0xC3], .fileNotUTF8, 1),
-    ([0x0A, 0xE2, 0x82], .fileNotUTF8, 1), ([0xED, 0xA0, 0x80], .fileNotUTF8, 1),
-    ([0xC0, 0x80], .fileNotUTF8, 1), ([0xF4, 0x90, 0x80, 0x80], .fileNotUTF8, 1),
-    ([0x61, 0x62, 0x00], .fileHasNUL, 3),
-  ] as [([UInt8], DiagnosticCode, Int)])
+  @Test(
+    arguments: [
+      ([0x61, 0xFF], DiagnosticCode.fileNotUTF8, 2), ([0xC3], .fileNotUTF8, 1),
+      ([0x0A, 0xE2, 0x82], .fileNotUTF8, 1), ([0xED, 0xA0, 0x80], .fileNotUTF8, 1),
+      ([0xC0, 0x80], .fileNotUTF8, 1), ([0xF4, 0x90, 0x80, 0x80], .fileNotUTF8, 1),
+      ([0x61, 0x62, 0x00], .fileHasNUL, 3),
+    ] as [([UInt8], DiagnosticCode, Int)])
   func filesThatAreNoText(_ bytes: [UInt8], _ code: DiagnosticCode, _ column: Int) {
     do throws(Diagnostic) {
       _ = try SourceFile(path: "x", bytes: bytes)

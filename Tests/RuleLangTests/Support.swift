@@ -1,4 +1,6 @@
+import Catalog
 import Foundation
+import Operators
 import RuleLang
 
 let testFolder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
@@ -13,12 +15,17 @@ func files(in folder: String, ending: String) throws -> [URL] {
     .sorted { $0.lastPathComponent < $1.lastPathComponent }
 }
 
+/// What the product's rules are checked against.
+let productCatalog = makeCatalog(formats: [FormatSpec(name: "json", summary: "JSON objects")])
+
 func compile(_ text: String, path: String = "a.rules") -> CompileResult {
   compileRules([SourceFile(path: path, text: text)], catalog: testCatalog)
 }
 
-func rendered(_ text: String, path: String = "a.rules") -> String {
+func rendered(
+  _ text: String, path: String = "a.rules", catalog: Catalog = testCatalog
+) -> String {
   let file = SourceFile(path: path, text: text)
   return DiagnosticTextRenderer(files: [file]).render(
-    compileRules([file], catalog: testCatalog).diagnostics)
+    compileRules([file], catalog: catalog).diagnostics)
 }

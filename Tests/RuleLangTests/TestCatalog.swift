@@ -14,7 +14,7 @@ let testCatalog = Catalog(
       common($0)
     },
     scalar("if", ["condition", "then", "otherwise"], example: "if(ok, 1, 0)") { types in
-      types[0] == .bool
+      types[0] ?? .bool == .bool
         ? common(Array(types.dropFirst())) : .mismatch("takes a bool as its condition")
     },
     scalar("lower", ["text"], example: "lower(service)") { text($0, .string) },
@@ -88,7 +88,7 @@ private func numeric(_ type: ValueType?, _ name: String) -> SignatureMatch {
 }
 
 private func text(_ types: [ValueType?], _ result: ValueType) -> SignatureMatch {
-  types.allSatisfy { $0 == .string } ? .result(result) : .mismatch("takes strings")
+  types.allSatisfy { $0 ?? .string == .string } ? .result(result) : .mismatch("takes strings")
 }
 
 private func common(_ types: [ValueType?]) -> SignatureMatch {

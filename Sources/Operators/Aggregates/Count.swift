@@ -4,7 +4,7 @@ import Runtime
 /// `count()`: rows.
 enum Count: AggregateFunction {
   static let spec = AggregateFunctionSpec(
-    name: "count", summary: "How many rows; with a value, how many rows have one.",
+    name: "count", summary: "How many rows.",
     takesValue: false,
     signature: { _ in .result(.int) }, mayBeNull: false, state: "8 bytes a key",
     example: "count(where status >= 500)")

@@ -60,10 +60,12 @@ private final class AlertTask: RowTask {
   private let output: RecordWriter
   private var active: [[UInt8]: Instance] = [:]
   private var key: [UInt8] = []
+  private let origin: RecordOrigin
 
   init(_ definition: Alert, _ output: RecordWriter) {
     self.definition = definition
     self.output = output
+    origin = RecordOrigin(.alert, rule: definition.rule, name: definition.name)
   }
 
   override var isQuiet: Bool { active.isEmpty }
@@ -162,9 +164,9 @@ private final class AlertTask: RowTask {
   private func write(
     _ report: AlertState.Report, _ instance: Instance, key: [UInt8], time: Int64
   ) {
-    output.open(
-      .alert, ruleName: definition.name, time: time,
-      window: (time - definition.windowNanos, time), key: key)
+    output.open(origin, time: time, windowNanos: definition.windowNanos) {
+      $0.append(contentsOf: key)
+    }
     output.append { bytes in
       switch report {
       case .pending: bytes.append(json: ",\"state\":\"pending\"")
@@ -173,15 +175,15 @@ private final class AlertTask: RowTask {
       }
       bytes.append(json: ",\"severity\":")
       bytes.append(jsonString: definition.severity)
-      bytes.append(json: ",\"since\":\"")
-      appendTimestamp(instance.state.since, to: &bytes)
-      bytes.append(json: "\",\"when\":")
+      bytes.append(json: ",\"since\":")
+      bytes.append(jsonTime: instance.state.since)
+      bytes.append(json: ",\"when\":")
       bytes.append(jsonString: definition.conditionText)
       bytes.append(UInt8(ascii: ","))
       bytes.append(contentsOf: instance.labels)
       bytes.append(UInt8(ascii: ","))
       bytes.append(contentsOf: instance.evidence)
     }
-    output.close(.alert, rule: definition.rule, ruleName: definition.name, time: time)
+    output.close(origin, time: time)
   }
 }

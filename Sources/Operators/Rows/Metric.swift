@@ -26,11 +26,12 @@ public struct Metric: RowTaskDefinition {
 private final class MetricTask: RowTask {
   private let definition: Metric
   private let output: RecordWriter
-  private var key: [UInt8] = []
+  private let origin: RecordOrigin
 
   init(_ definition: Metric, _ output: RecordWriter) {
     self.definition = definition
     self.output = output
+    origin = RecordOrigin(.metric, rule: definition.rule, name: definition.name)
   }
 
   override func process(_ batch: Batch, _ selection: Selection) {
@@ -39,11 +40,9 @@ private final class MetricTask: RowTask {
       let row = Int(selection.rows[index])
       if column.hasNulls, column.validity[row] == 0 { continue }
       let end = batch.times[row] + 1
-      key.removeAll(keepingCapacity: true)
-      key.appendKey(definition.labels, batch, row)
-      output.open(
-        .metric, ruleName: definition.name, time: end,
-        window: (end - definition.windowNanos, end), key: key)
+      output.open(origin, time: end, windowNanos: definition.windowNanos) {
+        $0.appendKey(definition.labels, batch, row)
+      }
       output.append { bytes in
         bytes.append(json: ",\"labels\":{")
         _ = bytes.appendLabels(definition.labels, batch, row)
@@ -51,7 +50,7 @@ private final class MetricTask: RowTask {
         bytes.appendJSON(column, row, type: definition.value.type)
         bytes.append(json: "}")
       }
-      output.close(.metric, rule: definition.rule, ruleName: definition.name, time: end)
+      output.close(origin, time: end)
     }
   }
 }

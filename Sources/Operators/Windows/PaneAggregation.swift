@@ -123,7 +123,7 @@ public struct PaneAggregation: ExchangeDefinition, RowTaskDefinition {
   }
 
   public func makePartial(_ context: TaskContext) -> PartialTask {
-    let task = PanePartialTask(self, batchRows: context.batchRows)
+    let task = PanePartialTask(self, context)
     context.register(task, exchange: exchange)
     return task
   }

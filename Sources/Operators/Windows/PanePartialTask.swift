@@ -8,25 +8,13 @@ final class PanePartialTask: PartialTask {
   private var keys = KeyColumns()
   /// Open panes by partition, ascending by start.
   private var open: [[Pane]] = []
-  private let hashes: UnsafeMutablePointer<UInt64>
-  private let groups: UnsafeMutablePointer<Int32>
-  /// Rows and hashes of one pane, where a batch spans several.
-  private let paneRows: UnsafeMutablePointer<Int32>
-  private let paneHashes: UnsafeMutablePointer<UInt64>
-  /// Rows and groups that pass an aggregate's filter.
-  private let filteredRows: UnsafeMutablePointer<Int32>
-  private let filteredGroups: UnsafeMutablePointer<Int32>
+  private let scratch: PaneScratch
   /// Distinct filter slots, nil (no filter) first, each with the states behind it.
   private let byFilter: [(filter: Int?, states: [Int])]
 
-  init(_ definition: PaneAggregation, batchRows: Int) {
+  init(_ definition: PaneAggregation, _ context: TaskContext) {
     self.definition = definition
-    hashes = .allocate(capacity: batchRows)
-    groups = .allocate(capacity: batchRows)
-    paneRows = .allocate(capacity: batchRows)
-    paneHashes = .allocate(capacity: batchRows)
-    filteredRows = .allocate(capacity: batchRows)
-    filteredGroups = .allocate(capacity: batchRows)
+    scratch = context.shared { PaneScratch(batchRows: context.batchRows) }
     var byFilter: [(filter: Int?, states: [Int])] = []
     for (index, state) in definition.states.enumerated() {
       if let place = byFilter.firstIndex(where: { $0.filter == state.filter }) {
@@ -38,20 +26,11 @@ final class PanePartialTask: PartialTask {
     self.byFilter = byFilter
   }
 
-  deinit {
-    hashes.deallocate()
-    groups.deallocate()
-    paneRows.deallocate()
-    paneHashes.deallocate()
-    filteredRows.deallocate()
-    filteredGroups.deallocate()
-  }
-
   override func process(_ batch: Batch, _ selection: Selection) {
     guard selection.count > 0 else { return }
     while open.count <= batch.partition { open.append([]) }
     keys.bind(batch, slots: definition.keySlots)
-    keys.hashRows(selection.rows, count: selection.count, into: hashes)
+    keys.hashRows(selection.rows, count: selection.count, into: scratch.hashes)
     let times = batch.times
     var low = times[Int(selection.rows[0])]
     var high = low
@@ -63,7 +42,7 @@ final class PanePartialTask: PartialTask {
     let first = floorToMultiple(low, of: definition.paneNanos)
     let last = floorToMultiple(high, of: definition.paneNanos)
     if first == last {
-      add(batch, rows: selection.rows, hashes: hashes, count: selection.count, pane: first)
+      add(batch, rows: selection.rows, hashes: scratch.hashes, count: selection.count, pane: first)
     } else if (last - first) / definition.paneNanos <= 4 {
       addByPane(batch, selection, first: first, last: last)
     } else {
@@ -80,11 +59,11 @@ final class PanePartialTask: PartialTask {
       for index in 0..<selection.count {
         let row = selection.rows[index]
         let time = batch.times[Int(row)]
-        paneRows[count] = row
-        paneHashes[count] = hashes[index]
+        scratch.paneRows[count] = row
+        scratch.paneHashes[count] = scratch.hashes[index]
         count += time >= pane && time < end ? 1 : 0
       }
-      if count > 0 { add(batch, rows: paneRows, hashes: paneHashes, count: count, pane: pane) }
+      if count > 0 { add(batch, rows: scratch.paneRows, hashes: scratch.paneHashes, count: count, pane: pane) }
       pane = end
     }
   }
@@ -103,7 +82,7 @@ final class PanePartialTask: PartialTask {
         end += 1
       }
       add(
-        batch, rows: selection.rows + start, hashes: hashes + start, count: end - start, pane: pane)
+        batch, rows: selection.rows + start, hashes: scratch.hashes + start, count: end - start, pane: pane)
       start = end
     }
   }
@@ -113,16 +92,16 @@ final class PanePartialTask: PartialTask {
     pane start: Int64
   ) {
     let pane = openPane(batch.partition, start)
-    pane.table.assign(keys, rows: rows, hashes: hashes, count: count, groups: groups)
+    pane.table.assign(keys, rows: rows, hashes: hashes, count: count, groups: scratch.groups)
     let groupCount = pane.table.count
     for (filter, states) in byFilter {
       var chosenRows = rows
-      var chosenGroups = UnsafePointer(groups)
+      var chosenGroups = UnsafePointer(scratch.groups)
       var chosen = count
       if let filter {
         chosen = keep(batch.columns[filter], rows, count)
-        chosenRows = UnsafePointer(filteredRows)
-        chosenGroups = UnsafePointer(filteredGroups)
+        chosenRows = UnsafePointer(scratch.filteredRows)
+        chosenGroups = UnsafePointer(scratch.filteredGroups)
       }
       for index in states {
         let state = pane.states[index]
@@ -143,8 +122,8 @@ final class PanePartialTask: PartialTask {
     var kept = 0
     for index in 0..<count {
       let row = Int(rows[index])
-      filteredRows[kept] = rows[index]
-      filteredGroups[kept] = groups[index]
+      scratch.filteredRows[kept] = rows[index]
+      scratch.filteredGroups[kept] = scratch.groups[index]
       kept += flags[row] != 0 && (!hasNulls || validity[row] != 0) ? 1 : 0
     }
     return kept
@@ -172,5 +151,35 @@ final class PanePartialTask: PartialTask {
 
   override func firstOpenPane(partition: Int) -> Int64? {
     partition < open.count ? open[partition].first?.start : nil
+  }
+}
+
+/// Memory that pane tasks of one context use in turn while they take a batch.
+private final class PaneScratch {
+  let hashes: UnsafeMutablePointer<UInt64>
+  let groups: UnsafeMutablePointer<Int32>
+  /// Rows and hashes of one pane, where a batch spans several.
+  let paneRows: UnsafeMutablePointer<Int32>
+  let paneHashes: UnsafeMutablePointer<UInt64>
+  /// Rows and groups that pass an aggregate's filter.
+  let filteredRows: UnsafeMutablePointer<Int32>
+  let filteredGroups: UnsafeMutablePointer<Int32>
+
+  init(batchRows: Int) {
+    hashes = .allocate(capacity: batchRows)
+    groups = .allocate(capacity: batchRows)
+    paneRows = .allocate(capacity: batchRows)
+    paneHashes = .allocate(capacity: batchRows)
+    filteredRows = .allocate(capacity: batchRows)
+    filteredGroups = .allocate(capacity: batchRows)
+  }
+
+  deinit {
+    hashes.deallocate()
+    groups.deallocate()
+    paneRows.deallocate()
+    paneHashes.deallocate()
+    filteredRows.deallocate()
+    filteredGroups.deallocate()
   }
 }

@@ -27,7 +27,7 @@ final class RowSender: RowTask {
         rows.append(Int(selection.rows[index]))
       }
       guard !rows.isEmpty else { continue }
-      context.sendRows(definition.exchange, shard, copy(rows, of: batch))
+      context.send(copy(rows, of: batch), exchange: definition.exchange, to: shard)
     }
   }
 

@@ -21,6 +21,7 @@ final class WindowTask: KeyedTask {
 
   init(_ definition: PaneAggregation, _ context: TaskContext) {
     self.definition = definition
+    let context = context.forWindows()
     self.context = context
     emitters = ContiguousArray(
       definition.windows.map { WindowEmitter($0, definition, context) })
@@ -29,7 +30,7 @@ final class WindowTask: KeyedTask {
       $0.makeCarry(keyTypes: definition.keyTypes, windowNanos: longest)
     }
     if definition.isOverWindows {
-      inner = PanePartialTask(definition, batchRows: context.batchRows)
+      inner = PanePartialTask(definition, context)
       ordered = Batch(types: definition.inputTypes, capacity: context.batchRows)
     } else {
       inner = nil
@@ -173,7 +174,7 @@ final class WindowEmitter {
     self.definition = definition
     rows = window.rows.makeTask(context)
     batch = Batch(
-      types: definition.keyTypes + window.outputs.map(\.type) + window.computedSlots,
+      types: definition.keyTypes + window.outputs.map(\.type), computed: window.computedSlots,
       capacity: context.batchRows)
   }
 

@@ -38,7 +38,8 @@ extension ExpressionChecker {
     for position in spec.constantParameters.sorted() where position < given.count {
       guard let constant = given[position].constant else {
         reporter.report(
-          .notConstant, "`\(spec.parameters[min(position, spec.parameters.count - 1)])` of "
+          .notConstant,
+          "`\(spec.parameters[min(position, spec.parameters.count - 1)])` of "
             + "`\(name.text)` is a constant", at: given[position].range,
           hint: "for example `\(spec.example)`")
         return nil
@@ -49,33 +50,75 @@ extension ExpressionChecker {
         return nil
       }
     }
-    switch spec.signature(given.map(\.type)) {
+    var types = given.map(\.type)
+    var match = spec.signature(types)
+    if case .mismatch = match, let promoted = promoted(types, of: spec),
+      case .result(let type) = spec.signature(promoted)
+    {
+      (types, match) = (promoted, .result(type))
+    }
+    switch match {
     case .mismatch(let why):
       reporter.report(
         .badArguments, "`\(name.text)` \(why)", at: range, hint: "for example `\(spec.example)`")
       return nil
     case .result(let type):
+      guard let arguments = physical(given, as: types, of: spec, result: type) else {
+        reporter.report(.alwaysNull, "`\(name.text)` of null is always null", at: range)
+        return nil
+      }
       return Checked(
-        expression: .call(name.text, physical(given, of: spec, result: type), type), type: type,
-        isNullable: true, range: range)
+        expression: .call(name.text, arguments, type), type: type, isNullable: true, range: range)
     }
   }
 
-  /// Arguments of one physical type: an int beside a float or ratio becomes a double, and `null`
-  /// gets the result's type. Constant parameters stay as they are.
-  private func physical(
-    _ arguments: [Checked], of spec: ScalarFunctionSpec, result: ValueType
-  ) -> [TypedExpr] {
-    let hasFloat = arguments.enumerated().contains { position, argument in
-      !spec.constantParameters.contains(position)
-        && (argument.type == .float || argument.type == .ratio)
+  /// Numbers without a unit that differ, as one type: `coalesce(relevance, 0)` is one of floats.
+  /// Constant parameters stay as they are; `nil` when there is nothing to promote.
+  private func promoted(_ types: [ValueType?], of spec: ScalarFunctionSpec) -> [ValueType?]? {
+    func isMixable(_ position: Int) -> Bool {
+      types[position]?.isDimensionless == true && !spec.constantParameters.contains(position)
     }
-    return arguments.enumerated().map { position, argument in
-      guard let type = argument.type else { return .constant(.null, result) }
-      guard hasFloat, type == .int, !spec.constantParameters.contains(position) else {
-        return argument.expression
+    let mixed = Set(types.indices.filter(isMixable).compactMap { types[$0] })
+    guard mixed.count > 1 else { return nil }
+    let common: ValueType = mixed.contains(.float) ? .float : .ratio
+    return types.indices.map { isMixable($0) ? common : types[$0] }
+  }
+
+  /// The arguments as columns of one physical type: an int beside a float or ratio becomes a double, and
+  /// `null` gets the type that its parameter takes. `nil` when no type would do.
+  private func physical(
+    _ arguments: [Checked], as types: [ValueType?], of spec: ScalarFunctionSpec, result: ValueType
+  ) -> [TypedExpr]? {
+    let hasFloat = types.indices.contains { position in
+      !spec.constantParameters.contains(position)
+        && (types[position] == .float || types[position] == .ratio)
+    }
+    var types = types
+    var physical: [TypedExpr] = []
+    for (position, argument) in arguments.enumerated() {
+      if argument.type == nil {
+        guard let type = nullType(at: position, of: types, spec, result: result) else { return nil }
+        types[position] = type
+        physical.append(.constant(.null, type))
+      } else if hasFloat, types[position]?.isDimensionless == true,
+        !spec.constantParameters.contains(position)
+      {
+        physical.append(asFloat(argument, types[position] == .ratio ? .ratio : .float))
+      } else {
+        physical.append(argument.expression)
       }
-      return asFloat(argument, result == .ratio ? .ratio : .float)
+    }
+    return physical
+  }
+
+  /// The type of a literal null: one with which the call means the same, the result's type first.
+  private func nullType(
+    at position: Int, of types: [ValueType?], _ spec: ScalarFunctionSpec, result: ValueType
+  ) -> ValueType? {
+    ([result] + ValueType.allCases).first { type in
+      var tried = types
+      tried[position] = type
+      return spec.signature(tried) == .result(result)
     }
   }
 
@@ -93,9 +136,9 @@ extension ExpressionChecker {
     let aggregates = catalog.aggregateFunctions.map(\.name)
     let scalars = catalog.scalarFunctions.map(\.name)
     let hint: String
-    if let meant = closest(to: name.text, among: isAggregate ? aggregates : scalars) {
+    if let meant = reporter.closest(to: name.text, among: isAggregate ? aggregates : scalars) {
       hint = "did you mean `\(meant)`?"
-    } else if let meant = closest(to: name.text, among: isAggregate ? scalars : aggregates) {
+    } else if let meant = reporter.closest(to: name.text, among: isAggregate ? scalars : aggregates) {
       hint = "did you mean `\(meant)`?"
     } else if isAggregate {
       hint = "aggregate functions: \(aggregates.joined(separator: ", "))"
@@ -202,6 +245,7 @@ extension ExpressionChecker {
       ? "no value" : "\(parameters.count) (\(parameters.joined(separator: ", ")))"
     reporter.report(
       .badArguments,
-      "`\(spec.name)` takes \(takes), and \(given.count) \(given.count == 1 ? "is" : "are") given", at: range, hint: hint)
+      "`\(spec.name)` takes \(takes), and \(given.count) \(given.count == 1 ? "is" : "are") given", at: range,
+      hint: hint)
   }
 }

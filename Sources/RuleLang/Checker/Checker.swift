@@ -91,7 +91,7 @@ struct Checker {
   }
 
   func unknownInput(_ name: NameSyntax, _ what: String) {
-    let hint = closest(to: name.text, among: inputs.keys.sorted()).map { "did you mean `\($0)`?" }
+    let hint = reporter.closest(to: name.text, among: inputs.keys).map { "did you mean `\($0)`?" }
     reporter.report(
       .unknownInput, "unknown \(what) `\(name.text)`", at: name.range, hint: hint)
   }
@@ -196,14 +196,16 @@ struct Checker {
       let isNumber = constant.type == .int || constant.type == .float
       let text = expressions.words(checked)
       reporter.report(
-        .typeMismatch, "\(what) is a duration, and `\(text)` is "
+        .typeMismatch,
+        "\(what) is a duration, and `\(text)` is "
           + (isNumber ? "a bare number" : constant.type?.withArticle ?? "null"), at: syntax.range,
         hint: isNumber ? "write `\(text)s` or `\(text)m`" : "write it like 90s, 5m or 1h30m")
       return nil
     }
     guard let whole = Int64(exactly: nanos.rounded()), bounds.contains(whole) else {
       reporter.report(
-        code, "\(what) is between \(durationText(Double(bounds.lowerBound))) and "
+        code,
+        "\(what) is between \(durationText(Double(bounds.lowerBound))) and "
           + "\(durationText(Double(bounds.upperBound)))", at: syntax.range,
         "this is \(durationText(nanos))")
       return nil

@@ -74,8 +74,7 @@ struct ExpressionChecker {
   }
 
   /// `a and b and c` as a tree whose height is the logarithm of their number.
-  private func balanced(_ operation: LogicalOperator, _ operands: ArraySlice<Checked>) -> TypedExpr
-  {
+  private func balanced(_ operation: LogicalOperator, _ operands: ArraySlice<Checked>) -> TypedExpr {
     guard operands.count > 1 else { return operands[operands.startIndex].expression }
     let middle = operands.startIndex + (operands.count + 1) / 2
     return .logical(
@@ -107,7 +106,8 @@ struct ExpressionChecker {
         .qualifiedName, "a metric says which stream a column is of", at: range,
         hint: "write `\(scope.owner).\(text)`")
     case .constant:
-      let hint = closest(to: text, among: constants.keys.sorted())
+      let hint =
+        reporter.closest(to: text, among: constants.keys)
         .map { "did you mean `\($0)`?" } ?? "literals and `let` names are constants"
       reporter.report(
         .unknownField, "unknown constant `\(text)`", at: range, "a constant is needed here",
@@ -129,7 +129,7 @@ struct ExpressionChecker {
     if scope.lost.contains(text) {
       hint = "`aggregate` keeps keys and aggregates only: \(scope.columnList)"
     } else if let meant = closest(
-      to: text, among: scope.columns.map(\.name) + constants.keys.sorted())
+      to: text, among: scope.columns.map(\.name) + Array(constants.keys))
     {
       hint = "did you mean `\(meant)`?"
     } else if catalog.scalarFunction(text) != nil || catalog.aggregateFunction(text) != nil {

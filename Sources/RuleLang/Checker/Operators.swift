@@ -63,7 +63,8 @@ extension ExpressionChecker {
     if case .constant(let a, _) = l, case .constant(let b, _) = r {
       guard let value = Self.fold(operation, a, b, type) else {
         reporter.report(
-          .numberOutOfRange, "the result of \(quoted(left)) \(operation.rawValue) \(quoted(right)) "
+          .numberOutOfRange,
+          "the result of \(quoted(left)) \(operation.rawValue) \(quoted(right)) "
             + "does not fit \(type.withArticle)", at: range)
         return nil
       }
@@ -210,7 +211,8 @@ extension ExpressionChecker {
       if leftType.hasUnit, rightType.hasUnit {
         hint = "make the divisor a plain number first: `elapsed / 1s` is a float"
       } else if rightType.hasUnit {
-        hint = "make the divisor a plain number first: "
+        hint =
+          "make the divisor a plain number first: "
           + "`\(words(right)) / \(rightType == .duration ? "1s" : "1MiB")`"
       } else {
         hint = nil
@@ -219,7 +221,7 @@ extension ExpressionChecker {
       hint =
         right.range.start - place.end == 0 || place.start - left.range.end == 0
         ? "`%` between two values is the remainder of ints; a percentage is written `5%`"
-        : "the remainder is defined on ints; `floor(x)` makes one of a float"
+        : "the remainder is defined on ints alone"
     }
     reporter.report(
       .typeMismatch,
@@ -248,8 +250,7 @@ extension ExpressionChecker {
         mismatch(left, right, at: place)
         return nil
       }
-      if percentOfNumber(left, right, at: right.range) || percentOfNumber(right, left, at: left.range)
-      {
+      if percentOfNumber(left, right, at: right.range) || percentOfNumber(right, left, at: left.range) {
         return nil
       }
       warnOfRatioAboveOne(left, right)

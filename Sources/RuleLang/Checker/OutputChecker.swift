@@ -27,7 +27,8 @@ extension Checker {
     let checked = expressions.check(value, in: scope)
     if let checked, checked.type?.isNumeric != true {
       reporter.report(
-        .badMetric, "a metric is a number, and \(expressions.quoted(checked)) is "
+        .badMetric,
+        "a metric is a number, and \(expressions.quoted(checked)) is "
           + (checked.type?.withArticle ?? "null"), at: value.range,
         hint: checked.type == .bool ? "`if(condition, 1, 0)` makes a number of it" : nil)
       return
@@ -59,7 +60,8 @@ extension Checker {
     let left = wanted.filter { !given.contains($0) }
     if let last = keys.last, !left.isEmpty, given.count == keys.count {
       reporter.report(
-        .badMetric, "`by` leaves out the key\(left.count == 1 ? "" : "s") "
+        .badMetric,
+        "`by` leaves out the key\(left.count == 1 ? "" : "s") "
           + left.map { "`\($0)`" }.joined(separator: ", "), at: last.range,
         hint: "a metric has all keys of its stream: leave `by` out, or aggregate again for fewer")
     }
@@ -73,7 +75,8 @@ extension Checker {
       usedStreams.insert(index)
       if let info = streamInfos[index], info.windowing == nil, !info.isWindowingUnknown {
         reporter.report(
-          .notWindowed, "the stream `\(name.text)` has no windows, and "
+          .notWindowed,
+          "the stream `\(name.text)` has no windows, and "
             + "\(what == "alert" ? "an alert" : "a metric") is evaluated when one ends",
           at: name.range, context: [(syntax.streams[index].name.range, "declared here")],
           hint: "add `| window tumbling 1m by … | aggregate …` to it")
@@ -83,7 +86,8 @@ extension Checker {
     case .source(let index)?:
       usedSources.insert(index)
       reporter.report(
-        .notWindowed, "`\(name.text)` is a source, and "
+        .notWindowed,
+        "`\(name.text)` is a source, and "
           + "\(what == "alert" ? "an alert" : "a metric") reads a stream with windows",
         at: name.range,
         hint: "declare `stream x = \(name.text) | window tumbling 1m by … | aggregate …`")
@@ -153,7 +157,7 @@ extension Checker {
       let list = Self.severities.joined(separator: ", ")
       reporter.report(
         .unknownSeverity, "unknown severity `\(severity.text)`", at: severity.range,
-        hint: closest(to: severity.text, among: Self.severities).map { "did you mean `\($0)`?" }
+        hint: reporter.closest(to: severity.text, among: Self.severities).map { "did you mean `\($0)`?" }
           ?? "severities: \(list)")
     }
     let keys = info?.windowing?.keyColumns ?? []

@@ -20,7 +20,7 @@ extension Checker {
       let names = catalog.formats.map(\.name)
       reporter.report(
         .unknownFormat, "unknown format `\(format.text)`", at: format.range,
-        hint: closest(to: format.text, among: names).map { "did you mean `\($0)`?" }
+        hint: reporter.closest(to: format.text, among: names).map { "did you mean `\($0)`?" }
           ?? "formats: \(names.joined(separator: ", "))")
     }
     for topic in [syntax.topic, syntax.deadLetterTopic, syntax.lateTopic] {
@@ -149,7 +149,7 @@ extension Checker {
     ]
     let meant =
       others[name.text.lowercased()]
-      ?? closest(to: name.text, among: ValueType.allCases.map(\.rawValue))
+      ?? reporter.closest(to: name.text, among: ValueType.allCases.map(\.rawValue))
     reporter.report(
       .unknownType, "unknown type `\(name.text)`", at: name.range,
       hint: meant.map { "did you mean `\($0)`?" }
@@ -185,7 +185,8 @@ extension Checker {
           : Units.bytes(unit.text) != nil
             ? "a size in \(unit.text) is `bytes(\(unit.text))`" : "leave the parentheses out"
       } else {
-        hint = closest(to: unit.text, among: units).map { "did you mean `\($0)`?" }
+        hint =
+          reporter.closest(to: unit.text, among: units).map { "did you mean `\($0)`?" }
           ?? "units: \(units.joined(separator: ", "))"
       }
       reporter.report(

@@ -64,12 +64,24 @@ final class Reporter {
   private(set) var diagnostics: [Diagnostic] = []
   private var leftOut = 0
   private var errorCount = 0
+  /// One a file.
+  private var cursors: [SourceText.ColumnCursor]
 
-  init(texts: [SourceText]) { self.texts = texts }
+  init(texts: [SourceText]) {
+    self.texts = texts
+    cursors = Array(repeating: .init(), count: texts.count)
+  }
 
   var hasErrors: Bool { errorCount > 0 }
 
-  func place(_ range: TextRange) -> SourceRange { texts[Int(range.file)].place(range) }
+  /// A name for a hint; none once there is no room for it, as looking for one costs time.
+  func closest(to word: String, among candidates: some Sequence<String>) -> String? {
+    diagnostics.count < Self.diagnosticsMax ? RuleLang.closest(to: word, among: candidates) : nil
+  }
+
+  func place(_ range: TextRange) -> SourceRange {
+    texts[Int(range.file)].place(range, from: &cursors[Int(range.file)])
+  }
 
   func report(
     _ code: DiagnosticCode, _ message: String, at range: TextRange, _ label: String = "",

@@ -44,7 +44,8 @@ public struct DiagnosticTextRenderer: Sendable {
       let number = "\(label.range.line)"
       let padding = String(repeating: " ", count: width - number.utf8.count)
       result += "\(margin) \(paint("|", .frame))\n"
-      result += paint("\(padding)\(number) |", .frame) + (excerpt.line.isEmpty ? "" : " ")
+      result +=
+        paint("\(padding)\(number) |", .frame) + (excerpt.line.isEmpty ? "" : " ")
         + excerpt.line + "\n"
       let carets = String(repeating: index == 0 ? "^" : "-", count: excerpt.length)
       let note = label.text.isEmpty ? carets : "\(carets) \(printable(label.text))"

@@ -247,7 +247,7 @@ struct Lexer {
       return
     case UInt8(ascii: "="), UInt8(ascii: "!"):
       position += 2
-      hint = "write `matches(text, \"pattern\")`"
+      hint = "text is tested by functions: `starts_with(text, \"a\")`, `contains(text, \"b\")`"
     case UInt8(ascii: "<"):
       position += 2
       hint = "`not equal` is written `!=`"

@@ -102,6 +102,19 @@ struct SourceText: Sendable {
   var start: Int { bytes.starts(with: [0xEF, 0xBB, 0xBF]) ? 3 : 0 }
 
   func place(_ range: TextRange) -> SourceRange {
+    var cursor = ColumnCursor()
+    return place(range, from: &cursor)
+  }
+
+  /// A place whose column has been counted, so that the next one on its line need not begin at the
+  /// line's start: a line may be as long as a file.
+  struct ColumnCursor {
+    var lineStart = -1
+    var offset = 0
+    var column = 1
+  }
+
+  func place(_ range: TextRange, from cursor: inout ColumnCursor) -> SourceRange {
     let offset = min(Int(range.start), bytes.count)
     var low = 0
     var high = lineStarts.count
@@ -110,11 +123,14 @@ struct SourceText: Sendable {
       if Int(lineStarts[middle]) <= offset { low = middle } else { high = middle }
     }
     let lineStart = low == 0 ? min(start, offset) : Int(lineStarts[low])
-    var column = 1
-    for byte in bytes[lineStart..<offset] where byte & 0xC0 != 0x80 { column += 1 }
+    if cursor.lineStart != lineStart || cursor.offset > offset {
+      cursor = ColumnCursor(lineStart: lineStart, offset: lineStart, column: 1)
+    }
+    for byte in bytes[cursor.offset..<offset] where byte & 0xC0 != 0x80 { cursor.column += 1 }
+    cursor.offset = offset
     return SourceRange(
       file: path, start: offset, end: min(Int(range.end), bytes.count), line: low + 1,
-      column: column)
+      column: cursor.column)
   }
 
   func string(_ range: TextRange) -> String {

@@ -38,11 +38,17 @@ enum Keyword: String, Sendable, CaseIterable {
   case derive, window, aggregate
   case tumbling, hopping, every, by
   // Items of a source.
-  case kafka, format, time, fields, require, deadLetter = "dead_letter", late
-  case watermark, idle, maxAhead = "max_ahead", allowedLateness = "allowed_lateness"
+  case kafka, format, time, fields, require
+  case deadLetter = "dead_letter"
+  case late
+  case watermark, idle
+  case maxAhead = "max_ahead"
+  case allowedLateness = "allowed_lateness"
   case from, `else`
   // Items of an alert.
-  case on, when, `for`, keepFiring = "keep_firing", severity, labels, annotations
+  case on, when, `for`
+  case keepFiring = "keep_firing"
+  case severity, labels, annotations
 
   static let byText: [String: Keyword] = Dictionary(
     uniqueKeysWithValues: allCases.filter { $0 != .none }.map { ($0.rawValue, $0) })

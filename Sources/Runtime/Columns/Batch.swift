@@ -30,16 +30,21 @@ public final class Batch {
   public init(over records: RecordBatch, computed: [PhysicalType]) {
     capacity = records.capacity
     columns = ContiguousArray(
-      records.columns + computed.map { Column(type: $0, capacity: records.capacity) })
+      records.columns + computed.map { Column(type: $0, capacity: 0) })
     times = records.columns[records.schema.timeField].ints
     ownsTimes = false
     ascending = Self.makeAscending(capacity)
   }
 
-  /// A batch with columns and times of its own.
-  public init(types: [PhysicalType], capacity: Int = RecordBatch.rowsMax) {
+  /// A batch with columns and times of its own, and with slots for columns that `RowSet` computes.
+  public init(
+    types: [PhysicalType], computed: [PhysicalType] = [], capacity: Int = RecordBatch.rowsMax
+  ) {
     self.capacity = capacity
-    columns = ContiguousArray(types.map { Column(type: $0, capacity: capacity) })
+    // A computed slot gets its evaluator's column.
+    columns = ContiguousArray(
+      types.map { Column(type: $0, capacity: capacity) }
+        + computed.map { Column(type: $0, capacity: 0) })
     times = .allocate(capacity: capacity)
     times.initialize(repeating: 0, count: capacity)
     ownsTimes = true

@@ -1,6 +1,10 @@
 import CColumns
 import Catalog
 
+#if canImport(Glibc)
+  import Glibc
+#endif
+
 /// One typed column of a batch: `capacity` values and as many validity bytes (1 present, 0 null).
 ///
 /// Memory is allocated once and reused by every batch that passes; whoever produces rows writes `values` and
@@ -11,7 +15,7 @@ public final class Column {
   public let capacity: Int
   /// `capacity` slots of `type`'s stride; 64 bytes of padding behind them.
   public let raw: UnsafeMutableRawPointer
-  /// One byte a row.
+  /// One byte a row; read only while `hasNulls` is set.
   public let validity: UnsafeMutablePointer<UInt8>
   /// Whether some row of the current batch may be null; when false, `validity` need not be read (nor written).
   public var hasNulls = false
@@ -19,16 +23,17 @@ public final class Column {
   public init(type: PhysicalType, capacity: Int) {
     self.type = type
     self.capacity = capacity
-    let bytes = capacity * type.stride + 64
-    raw = .allocate(byteCount: bytes, alignment: 64)
-    raw.initializeMemory(as: UInt8.self, repeating: 0, count: bytes)
-    validity = .allocate(capacity: capacity + 64)
-    validity.initialize(repeating: 1, count: capacity + 64)
+    // Zeroed by the kernel where it is new, so that what no row ever uses costs no memory.
+    guard let values = calloc(capacity * type.stride + 64, 1), let flags = calloc(capacity + 64, 1) else {
+      preconditionFailure("out of memory for a column of \(capacity) rows")
+    }
+    raw = values
+    validity = flags.assumingMemoryBound(to: UInt8.self)
   }
 
   deinit {
-    raw.deallocate()
-    validity.deallocate()
+    free(raw)
+    free(validity)
   }
 
   /// The values of a `bool` column.

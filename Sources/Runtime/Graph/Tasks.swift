@@ -163,28 +163,61 @@ public struct Graph: Sendable {
   }
 }
 
-/// What a task may reach beyond its own state.
+/// What a task may reach beyond its own state: of one source, on one worker.
 public final class TaskContext {
+  /// Rows of windows are handled this many at a time: there are few of them, and a thousand rules' buffers add up.
+  static let windowRowsMax = 256
+
   /// Which of `shardCount` key ranges this worker owns.
   public let shard: Int
   public let shardCount: Int
   public let batchRows: Int
-  public let rules: [String]
   /// Records that tasks emit; the shard sorts and publishes them when it has advanced.
   public let output: RecordWriter
-  /// Sends rows to another shard's keyed task; set by the shard.
-  public internal(set) var sendRows: (_ exchange: Int, _ shard: Int, RowsChunk) -> Void = { _, _, _ in }
+  private let sender: RowsSender
   /// Partial tasks made so far, by exchange.
-  public internal(set) var partials: [Int: PartialTask] = [:]
+  public private(set) var partials: [Int: PartialTask] = [:]
+  private var sharedObjects: [ObjectIdentifier: AnyObject] = [:]
 
-  public init(shard: Int, shardCount: Int, batchRows: Int, rules: [String], output: RecordWriter) {
+  final class RowsSender {
+    var send: (_ exchange: Int, _ shard: Int, RowsChunk) -> Void = { _, _, _ in }
+  }
+
+  public convenience init(shard: Int, shardCount: Int, batchRows: Int, output: RecordWriter) {
+    self.init(
+      shard: shard, shardCount: shardCount, batchRows: batchRows, output: output, sender: RowsSender())
+  }
+
+  private init(shard: Int, shardCount: Int, batchRows: Int, output: RecordWriter, sender: RowsSender) {
     self.shard = shard
     self.shardCount = shardCount
     self.batchRows = batchRows
-    self.rules = rules
     self.output = output
+    self.sender = sender
+  }
+
+  /// The context of tasks behind windows: the same but for smaller batches.
+  public func forWindows() -> TaskContext {
+    TaskContext(
+      shard: shard, shardCount: shardCount, batchRows: min(batchRows, Self.windowRowsMax),
+      output: output, sender: sender)
   }
 
   /// A partial task tells the worker that it has panes to close.
   public func register(_ task: PartialTask, exchange: Int) { partials[exchange] = task }
+
+  /// Sends rows to another shard's keyed task.
+  public func send(_ rows: RowsChunk, exchange: Int, to shard: Int) { sender.send(exchange, shard, rows) }
+
+  func setSender(_ send: @escaping (_ exchange: Int, _ shard: Int, RowsChunk) -> Void) {
+    sender.send = send
+  }
+
+  /// The one object of a type that all tasks of this context use in turn, such as scratch memory.
+  public func shared<T: AnyObject>(_ make: () -> T) -> T {
+    if let known = sharedObjects[ObjectIdentifier(T.self)] as? T { return known }
+    let object = make()
+    sharedObjects[ObjectIdentifier(T.self)] = object
+    return object
+  }
 }

@@ -21,6 +21,10 @@ extension Array where Element == UInt8 {
 
   /// The inside of a JSON string: quotes, backslashes and control characters escaped, all else as it is.
   public mutating func appendEscaped(_ text: some Collection<UInt8>) {
+    // Nearly every text is plain.
+    if !text.contains(where: { $0 < 0x20 || $0 == UInt8(ascii: "\"") || $0 == UInt8(ascii: "\\") }) {
+      return append(contentsOf: text)
+    }
     for byte in text {
       switch byte {
       case UInt8(ascii: "\""): append(json: "\\\"")
@@ -46,6 +50,20 @@ extension Array where Element == UInt8 {
     appendNumber(value)
   }
 
+  /// A time as a quoted RFC 3339 text.
+  public mutating func append(jsonTime nanos: Int64) {
+    append(UInt8(ascii: "\""))
+    appendTimestamp(nanos, to: &self)
+    append(UInt8(ascii: "\""))
+  }
+
+  /// Sixteen hexadecimal digits.
+  mutating func append(hex value: UInt64) {
+    for shift in stride(from: 60, through: 0, by: -4) {
+      append(hexDigit(UInt8(truncatingIfNeeded: value >> UInt64(shift)) & 15))
+    }
+  }
+
   /// The digits of a finite double.
   public mutating func appendNumber(_ value: Double) {
     if value == value.rounded(), abs(value) < 9_007_199_254_740_992 {
@@ -58,9 +76,4 @@ extension Array where Element == UInt8 {
 
 func hexDigit(_ nibble: UInt8) -> UInt8 {
   nibble < 10 ? UInt8(ascii: "0") + nibble : UInt8(ascii: "a") + nibble - 10
-}
-
-/// Appends arbitrary bytes as valid UTF-8, for a JSON string: broken sequences become U+FFFD.
-public func repairedUTF8(_ bytes: some Collection<UInt8>) -> [UInt8] {
-  Array(String(decoding: bytes, as: UTF8.self).utf8)
 }

@@ -164,38 +164,43 @@ public final class OutputMerger: Sendable {
       }
     }
     guard !parts.isEmpty else { return }
+    let out = parts.count == 1 ? reordered(parts[0].records, parts[0].range) : merged(parts)
+    for entry in out.entries {
+      state.recordsByRule[Int(entry.rule)] += 1
+      state.recordsByKind[Int(entry.kind.rawValue)] += 1
+    }
+    try sink.sink.write(out)
+  }
+
+  /// One producer's records in order: the entries move, the bytes stay where they are.
+  private func reordered(_ records: SortedRecords, _ range: Range<Int>) -> OutputBatch {
+    var out = records.batch
+    out.entries = range.map { records.batch.entries[records.order[$0]] }
+    return out
+  }
+
+  private func merged(_ parts: [(records: SortedRecords, range: Range<Int>)]) -> OutputBatch {
     var items: [(part: Int, item: Int)] = []
     for (part, entry) in parts.enumerated() {
       for place in entry.range { items.append((part, entry.records.order[place])) }
     }
-    if parts.count > 1 {
-      items.sort { a, b in
-        let x = parts[a.part].records
-        let y = parts[b.part].records
-        if x.times[a.item] != y.times[b.item] { return x.times[a.item] < y.times[b.item] }
-        let p = x.batch.entries[a.item]
-        let q = y.batch.entries[b.item]
-        if recordIsBefore(x.batch, p, y.batch, q) { return true }
-        if recordIsBefore(y.batch, q, x.batch, p) { return false }
-        return (a.part, a.item) < (b.part, b.item)
-      }
+    items.sort { a, b in
+      let x = parts[a.part].records
+      let y = parts[b.part].records
+      if x.times[a.item] != y.times[b.item] { return x.times[a.item] < y.times[b.item] }
+      let p = x.batch.entries[a.item]
+      let q = y.batch.entries[b.item]
+      if recordIsBefore(x.batch, p, y.batch, q) { return true }
+      if recordIsBefore(y.batch, q, x.batch, p) { return false }
+      return (a.part, a.item) < (b.part, b.item)
     }
     var out = OutputBatch()
     out.entries.reserveCapacity(items.count)
     for (part, item) in items {
       let batch = parts[part].records.batch
-      var entry = batch.entries[item]
-      state.recordsByRule[Int(entry.rule)] += 1
-      state.recordsByKind[Int(entry.kind.rawValue)] += 1
-      let start = out.bytes.count
-      let keyStart = out.keys.count
-      out.bytes.append(contentsOf: batch.bytes[entry.start..<entry.start + entry.length])
-      out.keys.append(contentsOf: batch.keys[entry.keyStart..<entry.keyStart + entry.keyLength])
-      entry.start = start
-      entry.keyStart = keyStart
-      out.entries.append(entry)
+      out.append(batch, batch.entries[item])
     }
-    try sink.sink.write(out)
+    return out
   }
 
   /// Flushes the sink.

@@ -10,10 +10,16 @@ final class SourceTask {
   private let root: RowTask
   private let inTime: UnsafeMutablePointer<Int32>
   private let isLive: Bool
+  private let lateOrigin: RecordOrigin
+  private let deadLetterOrigin: RecordOrigin
 
   init(_ node: SourceNode, _ context: TaskContext, isLive: Bool) {
     self.node = node
     self.isLive = isLive
+    let name = node.schema.name
+    lateOrigin = RecordOrigin(.late, rule: node.rule, name: name, topic: node.lateTopic)
+    deadLetterOrigin = RecordOrigin(
+      .deadLetter, rule: node.rule, name: name, topic: node.deadLetterTopic)
     records = RecordBatch(schema: node.schema, capacity: context.batchRows)
     batch = Batch(over: records, computed: node.computedSlots)
     prepare = node.prepare?.makeTask(context)
@@ -127,18 +133,16 @@ final class SourceTask {
     partition.counters.late += 1
     guard records.offsets[row] >= partition.suppressBefore else { return }
     let out = partition.exceptions
-    open(.late, out, partition, offset: records.offsets[row], time: time)
+    open(lateOrigin, out, partition, offset: records.offsets[row], time: time)
     let payload = records.payloads[row]
     out.append { bytes in
-      bytes.append(json: ",\"values\":{\"reason\":\"late\",\"watermark\":\"")
-      appendTimestamp(watermark, to: &bytes)
-      bytes.append(json: "\",")
+      bytes.append(json: ",\"values\":{\"reason\":\"late\",\"watermark\":")
+      bytes.append(jsonTime: watermark)
+      bytes.append(UInt8(ascii: ","))
       bytes.appendPayload(UnsafeBufferPointer(start: payload.data, count: Int(payload.length)))
       bytes.append(json: "}")
     }
-    out.close(
-      .late, rule: node.rule, ruleName: node.schema.name, time: time, orderTime: watermark,
-      topic: node.lateTopic)
+    out.close(lateOrigin, time: time, orderTime: watermark)
   }
 
   private func deadLetter(_ row: Int, _ reason: String, _ partition: PartitionState) {
@@ -156,7 +160,7 @@ final class SourceTask {
     guard record.offset >= partition.suppressBefore else { return }
     let out = partition.exceptions
     open(
-      .deadLetter, out, partition, offset: record.offset,
+      deadLetterOrigin, out, partition, offset: record.offset,
       time: record.recordTime == .min ? nil : record.recordTime)
     out.append { bytes in
       bytes.append(json: ",\"values\":{\"reason\":")
@@ -167,22 +171,21 @@ final class SourceTask {
       bytes.appendPayload(record.payload)
       bytes.append(json: "}")
     }
-    out.close(
-      .deadLetter, rule: node.rule, ruleName: node.schema.name, time: 0,
-      orderTime: partition.watermark, topic: node.deadLetterTopic)
+    out.close(deadLetterOrigin, time: 0, orderTime: partition.watermark)
   }
 
   private func open(
-    _ kind: RecordKind, _ out: RecordWriter, _ partition: PartitionState, offset: Int64,
+    _ origin: RecordOrigin, _ out: RecordWriter, _ partition: PartitionState, offset: Int64,
     time: Int64?
   ) {
     let identity = partition.reader.identity
-    var key = Array(identity.topic.utf8)
-    key.append(0x1F)
-    key.appendPadded(Int64(identity.partition), digits: 10)
-    key.append(0x1F)
-    key.appendPadded(offset, digits: 19)
-    out.open(kind, ruleName: node.schema.name, time: time, window: nil, key: key)
+    out.open(origin, time: time) { key in
+      key.append(contentsOf: identity.topic.utf8)
+      key.append(0x1F)
+      key.appendPadded(Int64(identity.partition), digits: 10)
+      key.append(0x1F)
+      key.appendPadded(offset, digits: 19)
+    }
     out.append { bytes in
       bytes.append(json: ",\"labels\":{\"topic\":")
       bytes.append(jsonString: identity.topic)

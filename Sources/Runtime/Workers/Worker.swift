@@ -26,13 +26,13 @@ final class Worker: @unchecked Sendable {
       contexts.append(
         TaskContext(
           shard: number, shardCount: engine.options.workers, batchRows: engine.options.batchRows,
-          rules: graph.rules, output: writer))
+          output: writer))
     }
     sources = graph.sources.indices.map {
       SourceTask(graph.sources[$0], contexts[$0], isLive: engine.options.isLive)
     }
     for source in graph.sources.indices {
-      contexts[source].sendRows = { [unowned self] exchange, shard, rows in
+      contexts[source].setSender { [unowned self] exchange, shard, rows in
         self.send(rows, exchange: exchange, source: source, to: shard)
       }
       shards.append(

@@ -1,0 +1,168 @@
+import Catalog
+import RuleLang
+import Testing
+
+/// What the planner relies on, checked on every program that compiles in these tests.
+struct ProgramInvariants {
+  private let program: TypedProgram
+  private var problems: [String] = []
+
+  /// Everything that is wrong with a program; nothing, if the checker keeps its promises.
+  static func problems(of program: TypedProgram) -> [String] {
+    var check = ProgramInvariants(program: program)
+    check.run()
+    return check.problems
+  }
+
+  private init(program: TypedProgram) { self.program = program }
+
+  private mutating func require(_ condition: Bool, _ what: String) {
+    if !condition { problems.append(what) }
+  }
+
+  private mutating func run() {
+    for source in program.sources { check(source) }
+    for (index, stream) in program.streams.enumerated() { check(stream, at: index) }
+    for metric in program.metrics {
+      let stream = program.streams[metric.stream]
+      require(stream.windowing?.keyColumns == metric.labels, "labels of \(metric.name)")
+      require(metric.value.type.isNumeric, "value of \(metric.name)")
+      check(metric.value, stream.columns)
+    }
+    for alert in program.alerts {
+      let stream = program.streams[alert.stream]
+      let keys = Set(stream.windowing?.keyColumns ?? [])
+      require(stream.windowing != nil, "windows of \(alert.name)")
+      require(alert.condition.type == .bool, "condition of \(alert.name)")
+      require(alert.forNanos >= 0 && alert.keepFiringNanos >= 0, "waits of \(alert.name)")
+      check(alert.condition, stream.columns)
+      for (isLabel, templates) in [(true, alert.labels), (false, alert.annotations)] {
+        require(Set(templates.map(\.name)).count == templates.count, "names in \(alert.name)")
+        for case .value(let value) in templates.flatMap(\.parts) {
+          check(value, stream.columns)
+          if isLabel { require(value.columnIndexes.isSubset(of: keys), "label of \(alert.name)") }
+        }
+      }
+    }
+  }
+
+  private mutating func check(_ source: TypedSource) {
+    require(source.fields.indices.contains(source.time.field), "time of \(source.name)")
+    let time = source.fields[source.time.field]
+    require(time.type == .timestamp && !time.isNullable && time.defaultValue == nil, "time")
+    require(source.time.boundNanos >= 0 && source.time.idleNanos >= 0, "waits of \(source.name)")
+    for field in source.fields {
+      require(!field.path.isEmpty, "path of \(field.name)")
+      if let value = field.defaultValue { require(value.type == field.type, "default of \(field.name)") }
+    }
+    for requirement in source.requirements {
+      require(requirement.condition.type == .bool, "require in \(source.name)")
+      check(requirement.condition, source.columns)
+    }
+  }
+
+  private mutating func check(_ stream: TypedStream, at index: Int) {
+    var columns: [TypedColumn]
+    var windowing: Windowing?
+    switch stream.input {
+    case .source(let source): columns = program.sources[source].columns
+    case .stream(let input):
+      require(input < index, "order of \(stream.name)")
+      columns = program.streams[input].columns
+      windowing = program.streams[input].windowing
+    }
+    for stage in stream.stages {
+      switch stage {
+      case .filter(let condition):
+        require(condition.type == .bool, "filter in \(stream.name)")
+        check(condition, columns)
+      case .derive(let assignments):
+        for assignment in assignments {
+          check(assignment.expression, columns)
+          columns.append(
+            TypedColumn(name: assignment.name, type: assignment.expression.type, isNullable: true))
+        }
+      case .aggregate(let aggregation):
+        let window = aggregation.window
+        require(window.hopNanos > 0 && window.sizeNanos % window.hopNanos == 0, "window")
+        if let windowing { require(window.hopNanos % windowing.window.hopNanos == 0, "inner window") }
+        require(Set(aggregation.keys).count == aggregation.keys.count, "keys")
+        var after = aggregation.keys.map { columns[$0] }
+        for aggregate in aggregation.aggregates {
+          if let argument = aggregate.argument { check(argument, columns) }
+          if let filter = aggregate.filter {
+            require(filter.type == .bool, "filter of \(aggregate.name)")
+            check(filter, columns)
+          }
+          after.append(TypedColumn(name: aggregate.name, type: aggregate.type, isNullable: true))
+        }
+        columns = after
+        windowing = Windowing(window: window, keyColumns: Array(aggregation.keys.indices))
+      }
+    }
+    require(columns.map(\.name) == stream.columns.map(\.name), "names of \(stream.name)")
+    require(columns.map(\.type) == stream.columns.map(\.type), "types of \(stream.name)")
+    require(Set(columns.map(\.name)).count == columns.count, "a name twice in \(stream.name)")
+    require(windowing == stream.windowing, "windowing of \(stream.name)")
+  }
+
+  private mutating func check(
+    _ expression: TypedExpr, _ columns: [TypedColumn], isArgument: Bool = false
+  ) {
+    switch expression {
+    case .constant(let value, let type):
+      require(value.type == type || value == .null && isArgument, "constant \(value) as \(type)")
+    case .column(let index, let type):
+      require(columns.indices.contains(index) && columns[index].type == type, "column \(index)")
+    case .not(let inner):
+      require(inner.type == .bool, "operand of not")
+      check(inner, columns)
+    case .negate(let inner, let type):
+      require(inner.type == type && type.isNumeric, "operand of -")
+      check(inner, columns)
+    case .logical(_, let left, let right):
+      require(left.type == .bool && right.type == .bool, "operands of and, or")
+      check(left, columns)
+      check(right, columns)
+    case .compare(let operation, let left, let right):
+      require(left.type.physical == right.type.physical, "physical types in \(expression)")
+      require(
+        left.type == right.type || left.type.isDimensionless && right.type.isDimensionless,
+        "types in \(expression)")
+      if left.type == .bool { require(operation == .equal || operation == .notEqual, "order of bools") }
+      check(left, columns)
+      check(right, columns)
+    case .arithmetic(let operation, let left, let right, let type):
+      checkArithmetic(operation, left, right, type, expression)
+      check(left, columns)
+      check(right, columns)
+    case .isNull(let inner): check(inner, columns)
+    case .isIn(let inner, let values):
+      require(!values.isEmpty && values.allSatisfy { $0.type == inner.type }, "members of \(expression)")
+      check(inner, columns)
+    case .call(_, let arguments, _):
+      for argument in arguments { check(argument, columns, isArgument: true) }
+    case .toFloat(let inner, let type):
+      require(inner.type == .int && (type == .float || type == .ratio), "toFloat in \(expression)")
+      check(inner, columns)
+    }
+  }
+
+  private mutating func checkArithmetic(
+    _ operation: ArithmeticOperator, _ left: TypedExpr, _ right: TypedExpr, _ type: ValueType,
+    _ expression: TypedExpr
+  ) {
+    switch (left.type, right.type) {
+    case (.timestamp, .timestamp):
+      require(operation == .subtract && type == .duration, "\(expression)")
+    case (.timestamp, .duration):
+      require((operation == .add || operation == .subtract) && type == .timestamp, "\(expression)")
+    default:
+      require(left.type.isNumeric && right.type.isNumeric && type.isNumeric, "\(expression)")
+      require(left.type.physical == right.type.physical, "physical types in \(expression)")
+      require(type.physical == left.type.physical, "result of \(expression)")
+      if operation == .divide { require(type.physical == .float64, "quotient \(expression)") }
+      if operation == .remainder { require(type == .int, "remainder \(expression)") }
+    }
+  }
+}
