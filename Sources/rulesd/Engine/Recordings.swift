@@ -9,8 +9,8 @@ struct Recordings {
   /// For the progress line: the files whose size is known.
   var readers: [RecordingReader] = []
 
-  /// Throws a usage failure for a source that the rules do not have, and an environment failure for a file that cannot be
-  /// opened. Inputs of a source that no rule reads are passed over with a note.
+  /// Throws a usage failure for a source that the rules do not have, and an environment failure for a file
+  /// that cannot be opened. Inputs of a source that no rule reads are passed over with a note.
   init(
     _ inputs: [(name: String, value: String)], program: TypedProgram, graph: Graph,
     _ environment: CommandEnvironment
