@@ -73,6 +73,12 @@ struct SimulationPlan {
   /// Event time per wall-clock time; nil for as fast as it goes.
   var speed: Double?
 
+  init(traffic: SearchTrafficOptions, partitions: Int, speed: Double?) {
+    self.traffic = traffic
+    self.partitions = partitions
+    self.speed = speed
+  }
+
   init(_ arguments: ParsedArguments, nowNanos: Int64) throws(CommandFailure) {
     let isLive = arguments.text("kafka") != nil
     let startText = arguments.text("start") ?? (isLive ? "now" : "2026-11-21T03:00:00Z")
