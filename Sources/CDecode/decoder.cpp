@@ -120,23 +120,46 @@ const uint8_t *line_end(const uint8_t *begin, const uint8_t *limit, const uint8_
   return end > begin && end[-1] == '\r' ? end - 1 : end;
 }
 
+// Whose line it is, told by its first two members as kcat writes them: `{"topic":"t","partition":0,`. False: read it all.
+bool envelope_owner(const uint8_t *p, const uint8_t *end, std::string_view &topic, int32_t &partition) {
+  static const char head[] = "{\"topic\":\"", middle[] = "\",\"partition\":";
+  const size_t head_length = sizeof head - 1, middle_length = sizeof middle - 1;
+  if (size_t(end - p) < head_length || memcmp(p, head, head_length) != 0) return false;
+  const uint8_t *start = p + head_length;
+  for (p = start; p < end && *p > ' ' && *p != '"' && *p != '\\'; p++) {
+  }
+  topic = std::string_view(reinterpret_cast<const char *>(start), size_t(p - start));
+  if (size_t(end - p) < middle_length || memcmp(p, middle, middle_length) != 0) return false;
+  start = p += middle_length;
+  partition = 0;
+  for (; p < end && is_digit(*p) && p - start < 9; p++) partition = partition * 10 + (*p - '0');
+  return p > start && p < end && *p == ',';
+}
+
 void decode_envelope(
     rd_decoder &d, rd_lines &lines, rd_rows &rows, const uint8_t *begin, const uint8_t *end) {
-  Envelope envelope;
-  EnvelopeReader &reader = envelope_reader(d);
   size_t length = size_t(end - begin);
-  auto stray = [&](std::string reason) {
-    if (lines.takes_strays)
+  std::string_view wanted(reinterpret_cast<const char *>(lines.topic.data), lines.topic.length), topic;
+  int32_t partition;
+  bool is_owned = envelope_owner(begin, end, topic, partition);
+  if (is_owned && (partition != lines.partition || topic != wanted)) {
+    lines.others++;
+    return;
+  }
+  // A line that says whose it is but is damaged behind that is its owner's; others are the first reader's.
+  auto damaged = [&](std::string reason) {
+    if (is_owned || lines.takes_strays)
       add_reject(d, rows, lines.next_offset, INT64_MIN, std::move(reason), begin, length);
   };
-  if (length > lines.line_bytes_max) return stray(too_long(lines.line_bytes_max));
+  if (length > lines.line_bytes_max) return damaged(too_long(lines.line_bytes_max));
+  Envelope envelope;
+  EnvelopeReader &reader = envelope_reader(d);
   // simdjson checks the line's UTF-8 itself.
   if (!reader.read(begin, length, envelope))
-    return stray(
+    return damaged(
         valid_utf8(begin, length) ? "not a record of `kcat -J`: topic, partition, offset or payload is missing"
                                   : "not valid UTF-8");
-  std::string_view topic(reinterpret_cast<const char *>(lines.topic.data), lines.topic.length);
-  if (envelope.partition != lines.partition || envelope.topic != topic) {
+  if (!is_owned && (envelope.partition != lines.partition || envelope.topic != wanted)) {
     lines.others++;
     return;
   }
@@ -326,15 +349,16 @@ rd_survey *rd_survey_create(void) { return new rd_survey(); }
 void rd_survey_destroy(rd_survey *survey) { delete survey; }
 
 int rd_survey_lines(rd_survey *survey, rd_lines *lines) {
-  const uint8_t *p = lines->data, *limit = lines->data + lines->length;
+  const uint8_t *p = lines->data + lines->position, *limit = lines->data + lines->length;
   const std::pair<std::string, int32_t> *last = nullptr;
   while (p < limit) {
     const uint8_t *next;
     const uint8_t *end = line_end(p, limit, next);
     Envelope envelope;
-    if (end > p && size_t(end - p) <= lines->line_bytes_max &&
-        survey->reader.read(p, size_t(end - p), envelope) &&
-        !(last && last->second == envelope.partition && last->first == envelope.topic)) {
+    bool is_known = envelope_owner(p, end, envelope.topic, envelope.partition) ||
+                    (end > p && size_t(end - p) <= lines->line_bytes_max &&
+                     survey->reader.read(p, size_t(end - p), envelope));
+    if (is_known && !(last && last->second == envelope.partition && last->first == envelope.topic)) {
       last = &*survey->partitions.emplace(std::string(envelope.topic), envelope.partition).first;
       if (survey->partitions.size() > 10'000) return 0;
     }

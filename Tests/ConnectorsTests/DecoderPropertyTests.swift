@@ -34,7 +34,7 @@ import Testing
     }
   }
 
-  private static func document(_ random: inout Seeded) -> String {
+  static func document(_ random: inout Seeded) -> String {
     var members: [(String, String)] = []
     let good = Int.random(in: 0..<4, using: &random) > 0
     func value(_ fitting: String, _ random: inout Seeded) -> String {
@@ -61,7 +61,7 @@ import Testing
     return "{" + members.map { "\"\($0.0)\":\(blank)\($0.1)" }.joined(separator: ",\(blank)") + "}"
   }
 
-  private static func mutate(_ text: String, _ random: inout Seeded) -> [UInt8] {
+  static func mutate(_ text: String, _ random: inout Seeded) -> [UInt8] {
     var bytes = Array(text.utf8)
     let interesting = Array("\"\\{}[]:,.-+eE0129 \t\n\r\u{1}ntf".utf8) + [0xff, 0xc3, 0x80, 0]
     for _ in 0..<Int.random(in: 1...3, using: &random) where !bytes.isEmpty {

@@ -208,6 +208,39 @@ private func row(_ offset: Int64, _ x: Int64, _ s: String? = nil) -> Verdict {
     }
   }
 
+  /// Lines are decoded by a walk that finds their ends itself; payloads have theirs given. Both must see the same.
+  @Test(arguments: [UInt64](1...4))
+  func linesAndPayloadsAgree(seed: UInt64) throws {
+    let scratch = try Scratch()
+    var random = Seeded(seed)
+    let lines = (0..<3_000).map { _ in
+      let text = DecoderPropertyTests.document(&random)
+      let bytes = Bool.random(using: &random) ? Array(text.utf8) : DecoderPropertyTests.mutate(text, &random)
+      return bytes.filter { $0 != 0x0a && $0 != 0x0d }
+    }.filter { !$0.isEmpty }
+    let schema = schema(DecoderPropertyTests.fields)
+    let ends: [[UInt8]] = [[0x0a], [0x0d, 0x0a]]
+    let path = try scratch.file("lines", lines.flatMap { $0 + ends[Int.random(in: 0...1, using: &random)] })
+    let reader = try openRecording(path: path, schema: schema, firstPartition: 0)[0]
+    let read = try readAll(reader, schema)
+    let decoded = try decodePayloads(lines, schema: schema)
+    for (a, b) in zip(read, decoded) where a != b {
+      Issue.record("line \(a)\npayload \(b)")
+      return
+    }
+    #expect(read.count == decoded.count)
+  }
+
+  @Test func byteOrderMark() throws {
+    let scratch = try Scratch()
+    let mark: [UInt8] = [0xef, 0xbb, 0xbf]
+    #expect(try readAll(scratch.file("mark", mark + Array(Self.small.utf8))) == Self.smallVerdicts)
+    let reader = try openRecording(
+      path: scratch.file("dump", mark + Array(Self.envelope(0, 1, #""{\"x\":3}""#).utf8)), schema: events,
+      firstPartition: 0)[0]
+    #expect(try readAll(reader, events) == [row(1, 3)])
+  }
+
   @Test func binaryGarbage() throws {
     let scratch = try Scratch()
     var random = Seeded(3)
@@ -232,6 +265,8 @@ private func row(_ offset: Int64, _ x: Int64, _ s: String? = nil) -> Verdict {
       Self.envelope(1, 11, "null"),
       Self.envelope(0, 6, #"{"x":3,"s":"object"}"#),
       "{\"topic\":\"t\"}",
+      "{\"topic\":\"t\",\"partition\":1,\"offset\":12,\"pay",
+      "{\"partition\":1,\"topic\":\"t\",\"payload\":\"{\\\"x\\\":5}\",\"offset\":13}",
       Self.envelope(1, 14, #""{\"x\":4}""#),
       Self.envelope(0, 7, #""oops""#),
       Self.envelope(0, 8, "5"),
@@ -255,7 +290,9 @@ private func row(_ offset: Int64, _ x: Int64, _ s: String? = nil) -> Verdict {
         ])
       #expect(
         try readAll(again[1], events, batchRows: rows) == [
-          row(10, 1, "a\nb"), .reject(offset: 11, reason: "no payload"), row(14, 4),
+          row(10, 1, "a\nb"), .reject(offset: 11, reason: "no payload"),
+          .reject(offset: 12, reason: "not a record of `kcat -J`: topic, partition, offset or payload is missing"),
+          row(13, 5), row(14, 4),
         ])
     }
     let batch = RecordBatch(schema: events)

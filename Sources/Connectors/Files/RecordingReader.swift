@@ -21,6 +21,7 @@ final class LineBuffer {
   private var capacity: Int
   private var filled = 0
   private var isAtEnd = false
+  private var isBegun = false
   /// Serves what was read before the failure; thrown when that is used up.
   private var failure: SourceFailure?
   var lines = rd_lines()
@@ -55,8 +56,11 @@ final class LineBuffer {
   var hasLines: Bool { lines.position < lines.length }
   var isUsedUp: Bool { !hasLines && isAtEnd && oversized == nil }
 
-  /// Whether reading more now makes a fuller batch.
-  var wantsRefill: Bool { !isAtEnd && oversized == nil && lines.length - lines.position < capacity / 2 }
+  /// Whether reading more now makes a fuller batch. What a pipe has brought is served before we wait for more.
+  var wantsRefill: Bool {
+    guard !isAtEnd && oversized == nil else { return false }
+    return !hasLines || (input.isRegularFile && lines.length - lines.position < capacity / 2)
+  }
 
   /// Moves what is left to the front and reads on until there is a whole line, or the end. Throws the failure that
   /// ended the file when nothing is left to serve.
@@ -84,6 +88,14 @@ final class LineBuffer {
       memory[filled] = 0x0a
       filled += 1
       lines.length = filled
+    }
+    if !isBegun {
+      isBegun = true
+      // A byte order mark belongs to no record.
+      if lines.length >= 3 && memory[0] == 0xef && memory[1] == 0xbb && memory[2] == 0xbf {
+        lines.position = 3
+        lines.checked = 3
+      }
     }
     if !hasLines && oversized == nil, let failure { throw failure }
   }

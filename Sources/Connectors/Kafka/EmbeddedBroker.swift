@@ -11,6 +11,12 @@ public final class EmbeddedBroker {
   /// `host:port`, separated by commas.
   public let bootstrapServers: String
 
+  /// What a consumer of these brokers should be given. They wait three seconds for the first member of a group, and when one
+  /// has left, nearly the session's time-out for the others: 45 s by default.
+  public static let consumerProperties: [KafkaProperty] = [
+    .init("session.timeout.ms", "6000"), .init("heartbeat.interval.ms", "500"),
+  ]
+
   /// Starts `brokers` brokers on free ports of 127.0.0.1.
   public init(brokers: Int = 1) throws {
     precondition(brokers > 0 && brokers <= 100)

@@ -29,7 +29,8 @@ public struct KafkaSourceOptions: Sendable {
 /// concerns the group (rebalances, commits, errors, the confirmation of ends) happens in `poll`, on the control thread.
 /// Partitions are assigned by `cooperative-sticky`: a rebalance takes from a worker only what it has to give away.
 /// Offsets are committed by `commit` alone. Defaults: read_committed, no automatic commit or store of offsets, at most
-/// 64 MiB fetched ahead for the whole consumer.
+/// 64 MiB fetched ahead for the whole consumer. While the brokers do not answer, a `poll` may take a second longer than
+/// it was given.
 public final class KafkaSource: LiveSource {
   public let schema: SourceSchema
   private let topic: String
@@ -58,6 +59,8 @@ public final class KafkaSource: LiveSource {
     guard let topic = schema.topic else {
       throw KafkaFailure("source `\(schema.name)` names no Kafka topic", isRetriable: false)
     }
+    // Readers are made much later, where nobody could take the error.
+    _ = try JSONRecordDecoder(schema: schema)
     self.schema = schema
     self.topic = topic
     self.options = options
@@ -176,7 +179,10 @@ public final class KafkaSource: LiveSource {
       guard
         let reader = try? KafkaPartitionReader(
           identity: identity, client: client, schema: schema, endOffset: ends[element.partition])
-      else { continue }  // the schema was taken by the first decoder, or by none
+      else {
+        topicProblem = "\(identity.topic)[\(identity.partition)] cannot be read"
+        continue
+      }
       readers[identity] = reader
       var metadata = ""
       if let bytes = element.metadata {
@@ -233,6 +239,23 @@ public final class KafkaSource: LiveSource {
       readers.removeValue(forKey: identity)?.close()
     }
     if awaitingRelease.isEmpty && !revoking.isEmpty { finishRevocation() }
+  }
+
+  public func restart() {
+    let held = readers.keys.sorted()
+    guard !held.isEmpty else { return }
+    for identity in held {
+      readers[identity]?.state.values.withLock { $0.isRevoked = true }
+      readers.removeValue(forKey: identity)?.close()
+    }
+    let list = KafkaPartitions(
+      held.map { ($0.topic, $0.partition, Int64(RD_KAFKA_OFFSET_INVALID)) })
+    if isCooperative {
+      if let error = rd_kafka_incremental_unassign(client.handle, list.list) { rd_kafka_error_destroy(error) }
+    } else {
+      rd_kafka_assign(client.handle, nil)
+    }
+    beginning += held
   }
 
   private func finishRevocation() {

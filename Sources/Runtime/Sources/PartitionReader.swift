@@ -82,6 +82,9 @@ public protocol LiveSource: AnyObject {
   func poll(timeoutMillis: Int) -> [AssignmentChange]
   /// Answers a `revoked`: no reader of these will be called again. Commits, if any, were made before.
   func released(_ partitions: [PartitionIdentity])
+  /// Takes every assigned partition back to its committed offset: its reader is dead from now on, and a later `poll` reports
+  /// it as assigned again. No reader may be in use.
+  func restart()
   /// Commits synchronously; throws when the broker refuses or cannot be reached (the caller tries again later).
   func commit(_ points: [CommitPoint]) throws
   /// What is wrong now, for `/readyz`: `nil` when connected and assigned.

@@ -97,15 +97,19 @@ public final class Engine: Sendable {
 
   /// Waits until the workers have ended, by themselves or after `stop`, and flushes the sink. Throws what made one fail.
   public func wait() throws(SourceFailure) {
+    join()
+    // Workers refer to the shared part and it to them.
+    shared.workers = []
+    if let failure = shared.failure { throw SourceFailure(failure) }
+    try shared.merger.flush()
+  }
+
+  private func join() {
     let running = threads.withLock { threads in
       defer { threads = [] }
       return threads
     }
     for thread in running { thread.join() }
-    // Workers refer to the shared part and it to them.
-    shared.workers = []
-    if let failure = shared.failure { throw SourceFailure(failure) }
-    try shared.merger.flush()
   }
 
   public var isRunning: Bool { shared.isRunning }
@@ -117,6 +121,20 @@ public final class Engine: Sendable {
   /// offsets rebuild all open windows and active alerts. Empty while nothing can be said, or when a worker is stuck.
   public func commitPoints() throws(SourceFailure) -> [CommitPoint] {
     guard let parts = shared.snapshot() else { return [] }
+    return try commitPoints(parts)
+  }
+
+  /// Ends the engine, flushes, and answers where to resume so that nothing is written a second time. Throws what made a
+  /// worker or the sink fail.
+  public func stopAndCommitPoints() throws(SourceFailure) -> [CommitPoint] {
+    stop()
+    join()
+    let parts = shared.workers.map { $0.snapshotPart() }
+    try wait()
+    return try commitPoints(parts)
+  }
+
+  private func commitPoints(_ parts: [SnapshotPart]) throws(SourceFailure) -> [CommitPoint] {
     try shared.merger.flush()
     var points: [CommitPoint] = []
     for source in shared.graph.sources.indices {

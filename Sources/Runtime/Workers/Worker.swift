@@ -202,15 +202,19 @@ final class Worker: @unchecked Sendable {
     engine.report(stats, worker: number)
   }
 
+  /// Where shards and partitions stand. On the worker's thread, or when that has ended.
+  func snapshotPart() -> SnapshotPart {
+    SnapshotPart(
+      shards: shards.map { ($0.neededSince, $0.emittedThrough) },
+      readThrough: partitions.map { ($0.ordinal, $0.readThrough, $0.watermark) },
+      indexes: partitions.map { ($0.ordinal, $0.index) })
+  }
+
   private func answerSnapshot() {
     let request = engine.snapshotRequest
     guard request > seenSnapshotRequest else { return }
     seenSnapshotRequest = request
-    engine.answer(
-      SnapshotPart(
-        shards: shards.map { ($0.neededSince, $0.emittedThrough) },
-        readThrough: partitions.map { ($0.ordinal, $0.readThrough, $0.watermark) },
-        indexes: partitions.map { ($0.ordinal, $0.index) }), worker: number, request: request)
+    engine.answer(snapshotPart(), worker: number, request: request)
     for partition in partitions {
       partition.index.forget(before: engine.committedSince[partition.source])
     }

@@ -2,6 +2,7 @@
 let allCommands: [Command] = [
   checkCommand,
   dryRunCommand,
+  runCommand,
   simulateCommand,
   benchCommand,
 ]

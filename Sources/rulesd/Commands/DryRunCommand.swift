@@ -45,7 +45,12 @@ let dryRunCommand = Command(dryRunPage) { arguments, environment in
   let options = EngineOptions(
     workers: try arguments.integer("workers", 1...256) ?? coreCount(),
     batchRows: try arguments.integer("batch-rows", 1...RecordBatch.rowsMax) ?? RecordBatch.rowsMax)
-  let sink = try JSONLinesSink(path: arguments.text("output") ?? "-")
+  let sink: JSONLinesSink
+  do {
+    sink = try openLines(arguments.text("output") ?? "-")
+  } catch {
+    throw CommandFailure.environment("\(error)")
+  }
   let started = environment.monotonicNanos()
   let engine = Engine(
     graph: graph, options: options, partitions: recordings.starts,

@@ -1,3 +1,10 @@
+import Connectors
+import Glibc
+import Planner
+import RuleLang
+import Runtime
+import Synchronization
+
 let runPage = CommandPage(
   name: "run",
   summary: "the daemon: rules over Kafka topics, with metrics and health over HTTP",
@@ -21,6 +28,7 @@ let runPage = CommandPage(
     .option("listen", "HOST:PORT", "the HTTP face; default 127.0.0.1:9464, port 0 takes a free one"),
     .option("commit-every", "TIME", "how often offsets are committed; default 5s"),
     .option("workers", "N", "threads; default one per core"),
+    .option("batch-rows", "N", "rows in a batch, 1 to 4096; default 4096"),
     .option(
       "set", "NAME=VALUE", letter: "X", repeatable: true, "a librdkafka property, such as for TLS"),
   ],
@@ -30,3 +38,151 @@ let runPage = CommandPage(
       "rulesd run rules/search-quality --kafka k1:9093 -X security.protocol=ssl --sink out.jsonl",
       "over TLS, with the records in a file"),
   ])
+
+let runCommand = Command(runPage) { arguments, environment in
+  let program = try loadProgram(arguments.positionals, environment)
+  guard let brokers = arguments.text("kafka") else {
+    throw CommandFailure.usage("run needs --kafka BROKERS", hint: "rulesd run --help shows an example")
+  }
+  let setup = RunSetup(
+    brokers: brokers, group: arguments.text("group") ?? "rulesd",
+    properties: try arguments.pairs("set").map { KafkaProperty($0.name, $0.value) },
+    fromBeginning: try arguments.choice("from", among: ["earliest", "latest"]) != "latest",
+    isBounded: arguments.flag("until-end"),
+    workers: try arguments.integer("workers", 1...256) ?? coreCount(),
+    batchRows: try arguments.integer("batch-rows", 1...RecordBatch.rowsMax) ?? RecordBatch.rowsMax,
+    commitNanos: try arguments.duration("commit-every") ?? 5_000_000_000)
+  let graph = buildPlan(program).lower()
+  let topics = try recordTopics(arguments.pairs("topic"))
+  let names = arguments.all("sink").isEmpty ? ["kafka"] : arguments.all("sink")
+  do {
+    let sinks = try names.map { name -> any RecordSink in
+      guard name == "kafka" else { return try openLines(name) }
+      var options = KafkaSinkOptions(brokers: brokers, properties: setup.properties)
+      options.topics.merge(topics) { _, given in given }
+      options.topicOverrides = graph.topics
+      return try KafkaSink(options: options)
+    }
+    let listen = try listenAddress(arguments.text("listen") ?? "127.0.0.1:9464")
+    stopOnSignals()
+    try runDaemon(
+      setup, graph: graph, sink: sinks.count == 1 ? sinks[0] : FanOutSink(sinks), listen: listen,
+      environment
+    ) { stopSignal.load(ordering: .relaxed) }
+  } catch let failure as CommandFailure {
+    throw failure
+  } catch {
+    throw CommandFailure.environment("\(error)")
+  }
+  return .ok
+}
+
+/// What `run` needs to know beyond the rules; `demo` uses the same.
+struct RunSetup {
+  var brokers: String
+  var group: String
+  var properties: [KafkaProperty] = []
+  var fromBeginning = true
+  var isBounded = false
+  var workers: Int
+  var batchRows = RecordBatch.rowsMax
+  var commitNanos: Int64 = 5_000_000_000
+}
+
+/// Runs a graph over Kafka until it is told to stop, or to the topics' ends; serves HTTP meanwhile when `listen` is given.
+func runDaemon(
+  _ setup: RunSetup, graph: Graph, sink: any RecordSink, listen: (host: String, port: UInt16)?,
+  _ environment: CommandEnvironment, isStopping: () -> Bool
+) throws {
+  for node in graph.sources where node.schema.topic == nil {
+    throw CommandFailure.usage(
+      "source `\(node.schema.name)` names no Kafka topic", hint: "add `kafka \"topic\"` to it")
+  }
+  let board = StatusBoard()
+  var server: HTTPServer?
+  if let listen {
+    let startNanos = wallClockNanos()
+    server = try HTTPServer(bind: listen.host, port: listen.port) { request in
+      answer(request, board, graph: graph, startNanos: startNanos)
+    }
+    environment.note("listening on http://\(listen.host):\(server?.port ?? listen.port)")
+  }
+  defer { server?.stop() }
+  let sources = try graph.sources.map { node -> any LiveSource in
+    // Each source is a group of its own: two sources may read one topic, each at its own pace.
+    var options = KafkaSourceOptions(
+      brokers: setup.brokers, group: "\(setup.group).\(node.schema.name)", properties: setup.properties)
+    options.fromBeginning = setup.fromBeginning
+    options.untilEnd = setup.isBounded
+    return try KafkaSource(schema: node.schema, options: options)
+  }
+  let daemon = Daemon(
+    graph: graph, sources: sources, sink: SharedSink(sink),
+    options: DaemonOptions(
+      engine: EngineOptions(
+        workers: setup.workers, batchRows: setup.batchRows,
+        order: setup.isBounded ? .total : .bySource, isLive: true),
+      commitNanos: setup.commitNanos, isBounded: setup.isBounded), board: board)
+  defer { sink.close() }
+  try daemon.run(isStopping: isStopping)
+  let status = board.current.before.adding(board.current.status)
+  environment.note(
+    "read \(counted(status.rows, "record")), wrote \(grouped(status.recordsByKind.reduce(0, +))); "
+      + "\(grouped(status.late)) late, \(counted(status.deadLetters, "dead letter"))")
+}
+
+private func answer(
+  _ request: HTTPRequest, _ board: StatusBoard, graph: Graph, startNanos: Int64
+) -> HTTPResponse {
+  switch request.path {
+  case "/healthz": return .text("ok\n")
+  case "/readyz":
+    let problems = board.current.problems
+    return problems.isEmpty
+      ? .text("ready\n") : .text(problems.map { "not ready: \($0)\n" }.joined(), status: 503)
+  case "/metrics":
+    let text = metricsText(
+      board.current, graph: graph, nowNanos: wallClockNanos(), startNanos: startNanos)
+    return HTTPResponse(
+      status: 200, contentType: "text/plain; version=0.0.4; charset=utf-8", body: Array(text.utf8))
+  case "/": return .text("rulesd: /metrics /healthz /readyz\n")
+  default: return .notFound
+  }
+}
+
+/// Set by SIGTERM and SIGINT.
+private let stopSignal = Atomic<Bool>(false)
+
+private func stopOnSignals() {
+  for number in [SIGTERM, SIGINT] {
+    signal(number) { _ in stopSignal.store(true, ordering: .relaxed) }
+  }
+}
+
+/// `--topic TYPE=NAME` pairs.
+private func recordTopics(
+  _ pairs: [(name: String, value: String)]
+) throws(CommandFailure) -> [RecordKind: String] {
+  var topics: [RecordKind: String] = [:]
+  for pair in pairs {
+    guard let kind = RecordKind.allCases.first(where: { $0.name == pair.name }) else {
+      throw .usage(
+        "--topic: there is no record type `\(pair.name)`",
+        hint: closest(to: pair.name, among: RecordKind.allCases.map(\.name)).map {
+          "did you mean `\($0)`?"
+        })
+    }
+    topics[kind] = pair.value
+  }
+  return topics
+}
+
+/// `host:port`; a port alone is on the loopback interface.
+private func listenAddress(_ text: String) throws(CommandFailure) -> (host: String, port: UInt16) {
+  let parts = text.split(separator: ":", omittingEmptySubsequences: false)
+  guard let port = UInt16(parts.last ?? ""), parts.count <= 2 else {
+    throw .usage("--listen: `\(text)` is not of the form HOST:PORT", hint: "write 127.0.0.1:9464")
+  }
+  let host = parts.count == 2 ? String(parts[0]) : ""
+  return (host.isEmpty ? "127.0.0.1" : host, port)
+}

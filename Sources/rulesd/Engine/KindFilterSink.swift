@@ -1,3 +1,4 @@
+import Connectors
 import Glibc
 import Runtime
 
@@ -25,3 +26,8 @@ final class KindFilterSink: RecordSink {
 
 /// Processors that this process may run on.
 func coreCount() -> Int { max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))) }
+
+/// Records as lines on standard output (`-`) or in a file.
+func openLines(_ path: String) throws -> JSONLinesSink {
+  path == "-" ? JSONLinesSink() : try JSONLinesSink(path: path)
+}
