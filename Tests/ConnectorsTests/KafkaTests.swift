@@ -97,7 +97,8 @@ private func numbers(_ verdicts: [Verdict]) -> [Int64] {
       #expect(first.source.lagRecords().values.allSatisfy { $0 == 0 })
       try first.source.commit(
         first.readers.keys.map {
-          CommitPoint(partition: $0, offset: 4_000 + Int64($0.partition), metadata: "checkpoint-\($0.partition)")
+          CommitPoint(
+            partition: $0, offset: 4_000 + Int64($0.partition), metadata: "checkpoint-\($0.partition)")
         })
     }
     let second = try Driver(broker)
@@ -128,7 +129,8 @@ private func numbers(_ verdicts: [Verdict]) -> [Int64] {
     let broker = try EmbeddedBroker()
     try broker.createTopic("events", partitions: 1)
     let writer = try KafkaWriter(brokers: broker.bootstrapServers)
-    try writer.write(topic: "events", key: [], payload: Array("{\"x\":1}".utf8), timestampMillis: 1_700_000_000_123)
+    try writer.write(
+      topic: "events", key: [], payload: Array("{\"x\":1}".utf8), timestampMillis: 1_700_000_000_123)
     try writer.write(topic: "events", key: [], payload: Array("{\"x\":\"a\"}".utf8), timestampMillis: 5)
     try writer.write(topic: "events", key: [], payload: Array("{\n \"x\":\t2}\n".utf8), timestampMillis: 5)
     try writer.flush()
@@ -272,7 +274,9 @@ private func numbers(_ verdicts: [Verdict]) -> [Int64] {
 
   @Test func sinkWritesByKind() throws {
     let broker = try EmbeddedBroker()
-    for topic in ["rulesd.metrics", "rulesd.alerts", "special"] { try broker.createTopic(topic, partitions: 2) }
+    for topic in ["rulesd.metrics", "rulesd.alerts", "special"] {
+      try broker.createTopic(topic, partitions: 2)
+    }
     var options = KafkaSinkOptions(brokers: broker.bootstrapServers)
     options.topicOverrides = ["special"]
     let sink = try KafkaSink(options: options)
@@ -286,7 +290,8 @@ private func numbers(_ verdicts: [Verdict]) -> [Int64] {
     for (topic, expected) in [
       ("rulesd.metrics", "k {\"a\":1}\n"), ("rulesd.alerts", " {\"b\":2}\n"), ("special", " {\"c\":3}\n"),
     ] {
-      #expect(try kcat(["-C", "-b", broker.bootstrapServers, "-t", topic, "-e", "-q", "-f", "%k %s\n"]) == expected)
+      #expect(
+        try kcat(["-C", "-b", broker.bootstrapServers, "-t", topic, "-e", "-q", "-f", "%k %s\n"]) == expected)
     }
     // kcat's own recording is one that we can read.
     let scratch = try Scratch()
@@ -294,7 +299,8 @@ private func numbers(_ verdicts: [Verdict]) -> [Int64] {
     let json = try kcat(["-C", "-b", broker.bootstrapServers, "-t", "rulesd.metrics", "-e", "-q", "-J"])
     let readers = try openRecording(path: scratch.file("dump", json), schema: kafkaEvents, firstPartition: 0)
     let all = try readers.flatMap { try readAll($0, kafkaEvents) }
-    #expect(all.contains { if case .row(_, let cells) = $0 { cells == [.int(5), .string("a\"b")] } else { false } })
+    #expect(
+      all.contains { if case .row(_, let cells) = $0 { cells == [.int(5), .string("a\"b")] } else { false } })
   }
 
   @Test func aRecordThatIsRefusedFailsTheFlush() throws {
