@@ -5,4 +5,5 @@ let allCommands: [Command] = [
   runCommand,
   simulateCommand,
   benchCommand,
+  demoCommand,
 ]

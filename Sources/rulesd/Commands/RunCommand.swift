@@ -89,16 +89,16 @@ struct RunSetup {
   var commitNanos: Int64 = 5_000_000_000
 }
 
-/// Runs a graph over Kafka until it is told to stop, or to the topics' ends; serves HTTP meanwhile when `listen` is given.
+/// Runs a graph over Kafka until it is told to stop, or to the topics' ends; serves HTTP meanwhile when
+/// `listen` is given.
 func runDaemon(
   _ setup: RunSetup, graph: Graph, sink: any RecordSink, listen: (host: String, port: UInt16)?,
-  _ environment: CommandEnvironment, isStopping: () -> Bool
+  _ environment: CommandEnvironment, board: StatusBoard = StatusBoard(), isStopping: () -> Bool
 ) throws {
   for node in graph.sources where node.schema.topic == nil {
     throw CommandFailure.usage(
       "source `\(node.schema.name)` names no Kafka topic", hint: "add `kafka \"topic\"` to it")
   }
-  let board = StatusBoard()
   var server: HTTPServer?
   if let listen {
     let startNanos = wallClockNanos()

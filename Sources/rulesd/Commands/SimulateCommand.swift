@@ -73,6 +73,11 @@ struct SimulationPlan {
   /// Event time per wall-clock time; nil for as fast as it goes.
   var speed: Double?
 
+  init(traffic: SearchTrafficOptions, partitions: Int) {
+    self.traffic = traffic
+    self.partitions = partitions
+  }
+
   init(_ arguments: ParsedArguments, nowNanos: Int64) throws(CommandFailure) {
     let isLive = arguments.text("kafka") != nil
     let startText = arguments.text("start") ?? (isLive ? "now" : "2026-11-21T03:00:00Z")
