@@ -73,10 +73,9 @@ struct SimulationPlan {
   /// Event time per wall-clock time; nil for as fast as it goes.
   var speed: Double?
 
-  init(traffic: SearchTrafficOptions, partitions: Int, speed: Double?) {
+  init(traffic: SearchTrafficOptions, partitions: Int) {
     self.traffic = traffic
     self.partitions = partitions
-    self.speed = speed
   }
 
   init(_ arguments: ParsedArguments, nowNanos: Int64) throws(CommandFailure) {
