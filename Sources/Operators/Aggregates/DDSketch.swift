@@ -38,7 +38,8 @@ enum SketchMapping {
     let low = edge(Double(bin - bias) / multiplier)
     let high = edge(Double(bin - bias + 1) / multiplier)
     if high.isInfinite { return low }
-    return 2 * low * high / (low + high)
+    // The harmonic mean, in a form that stays in range for the largest and smallest doubles.
+    return low * (2 / (1 + low / high))
   }
 
   /// The value at which the interpolated logarithm is `curve`: Newton's method on the cubic, which is increasing.

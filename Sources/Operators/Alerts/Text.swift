@@ -98,7 +98,8 @@ public struct NamedSlot: Sendable, Hashable {
 
 extension Array where Element == UInt8 {
   /// The key that orders a record and partitions it on Kafka: the labels' values, `0x1F` between them and `0x1E` for null,
-  /// which is another key than the empty string, and must have another id.
+  /// which is another key than the empty string, and must have another id. Texts that hold such bytes have them escaped by
+  /// `0x1D`, so that no two label sets are one alert.
   mutating func appendKey(_ labels: [NamedSlot], _ batch: Batch, _ row: Int) {
     for (index, label) in labels.enumerated() {
       if index > 0 { append(0x1F) }
@@ -107,8 +108,16 @@ extension Array where Element == UInt8 {
         append(0x1E)
         continue
       }
+      let start = count
       appendPlain(column, row, type: label.type)
+      if label.type == .string { escapeSeparators(from: start) }
     }
+  }
+
+  private mutating func escapeSeparators(from start: Int) {
+    guard self[start...].contains(where: { (0x1D...0x1F).contains($0) }) else { return }
+    let escaped = self[start...].flatMap { (0x1D...0x1F).contains($0) ? [0x1D, $0 ^ 0x40] : [$0] }
+    replaceSubrange(start..., with: escaped)
   }
 
   /// `"name":"value",…` for the labels that are not null; returns whether there was one.

@@ -204,7 +204,10 @@ final class ArithmeticEvaluator: Evaluator {
       let x = a.ints
       let y = b.ints
       let target = result.doubles
-      forEachRow(selection) { target[$0] = Double(x[$0] &- y[$0]) }
+      forEachRow(selection) { row in
+        let (exact, overflow) = x[row].subtractingReportingOverflow(y[row])
+        target[row] = overflow ? Double(x[row]) - Double(y[row]) : Double(exact)
+      }
     default:
       let x = numbers(a)
       let y = numbers(b)
