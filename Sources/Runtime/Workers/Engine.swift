@@ -323,6 +323,7 @@ final class Progress: Sendable {
     guard watermark > beforeAllTime else { return true }
     return entries.withLock { entries in
       entries[ordinal].isReadable = true
+      entries[ordinal].watermark = watermark
       for entry in entries where entry.isReadable && entry.watermark < watermark {
         if entry.watermark == beforeAllTime || watermark - entry.watermark > leadNanos { return false }
       }
