@@ -7,7 +7,7 @@ public struct RecordingOptions: Sendable {
   /// A longer line is rejected. The read buffer grows to this size and no further.
   public var lineBytesMax = 1 << 20
   /// Size that the read buffer starts with.
-  public var bufferBytes = 1 << 20
+  public var bufferBytes = 1 << 18
   public init() {}
 }
 

@@ -80,10 +80,7 @@ public final class GroupTable {
         continue
       }
       if access.isString {
-        let stored = strings.base[index]
-        let value = access.string(row)
-        if stored.length != value.length { return false }
-        if value.length > 0, memcmp(stored.data, value.data, Int(value.length)) != 0 { return false }
+        if rd_string_equal(strings.base[index], access.string(row)) == 0 { return false }
       } else if words.base[index] != access.word(row) {
         return false
       }

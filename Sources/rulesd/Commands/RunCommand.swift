@@ -57,7 +57,7 @@ let runCommand = Command(runPage) { arguments, environment in
   let names = arguments.all("sink").isEmpty ? ["kafka"] : arguments.all("sink")
   do {
     let sinks = try names.map { name -> any RecordSink in
-      guard name == "kafka" else { return try openLines(name) }
+      guard name == "kafka" else { return try openLines(name, appends: true) }
       var options = KafkaSinkOptions(brokers: brokers, properties: setup.properties)
       options.topics.merge(topics) { _, given in given }
       options.topicOverrides = graph.topics
