@@ -75,8 +75,8 @@ struct BinStore: ~Copyable {
 
   private var cells = NativeArray<Cell>()
   private var pool = NativeArray<UInt32>()
-  /// Free blocks by size class (16 << class words).
-  private var free: [[Int]] = Array(repeating: [], count: 10)
+  /// Free blocks by size class (16 << class words); empty until a block is given back.
+  private var free: [[Int]] = []
 
   var bytes: Int { cells.count * MemoryLayout<Cell>.stride + pool.count * 4 }
 
@@ -197,13 +197,16 @@ struct BinStore: ~Copyable {
   }
 
   private mutating func allocate(sizeClass: UInt8) -> Int {
-    if let offset = free[Int(sizeClass)].popLast() { return offset }
+    if !free.isEmpty, let offset = free[Int(sizeClass)].popLast() { return offset }
     let offset = pool.count
     pool.grow(to: offset + 16 << Int(sizeClass), filling: 0)
     return offset
   }
 
-  private mutating func release(_ cell: Cell) { free[Int(cell.capacityClass)].append(cell.offset) }
+  private mutating func release(_ cell: Cell) {
+    if free.isEmpty { free = Array(repeating: [], count: 10) }
+    free[Int(cell.capacityClass)].append(cell.offset)
+  }
 
   mutating func merge(_ other: borrowing BinStore, from source: Int, to target: Int) {
     let theirs = other.cells[source]

@@ -61,6 +61,8 @@ let runCommand = Command(runPage) { arguments, environment in
       var options = KafkaSinkOptions(brokers: brokers, properties: setup.properties)
       options.topics.merge(topics) { _, given in given }
       options.topicOverrides = graph.topics
+      // What is not on the brokers by then is written again after a restart: nothing after it was committed.
+      options.flushMillisMax = 15_000
       return try KafkaSink(options: options)
     }
     let listen = try listenAddress(arguments.text("listen") ?? "127.0.0.1:9464")
