@@ -47,4 +47,4 @@ if ! install >"$log" 2>&1; then
     exit 2
   }
 fi
-rm -f /tmp/rulesd-deps.$$
+rm -f "$log"
