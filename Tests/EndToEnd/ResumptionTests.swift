@@ -116,7 +116,7 @@ import Traffic
         sleep: process.sleep, epochNanos: process.epochNanos)
       let board = StatusBoard()
       var failure: (any Error)?
-      let deadline = Date().addingTimeInterval(90)
+      let deadline = Date().addingTimeInterval(20)
       try runDaemon(
         RunSetup(
           brokers: broker.bootstrapServers, group: "test", properties: EmbeddedBroker.consumerProperties,
@@ -126,7 +126,7 @@ import Traffic
       ) {
         do {
           if Date() > deadline {
-            Issue.record("the daemon did not get there in 90 s: \(board.current.problems)")
+            Issue.record("the daemon did not get there in 20 s: \(board.current)")
             return true
           }
           return try isDone(board)
