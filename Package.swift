@@ -55,7 +55,8 @@ let package = Package(
       swiftSettings: swiftSettings),
 
     tests("RuleLangTests", ["RuleLang", "Catalog", "Operators"], exclude: ["Cases", "Wanted"]),
-    tests("RuntimeTests", ["Runtime", "CColumns"]),
+    tests(
+      "RuntimeTests", ["Runtime", "CColumns", "Catalog", "RuleLang", "Operators", "Planner"]),
     tests("OperatorsTests", ["Operators", "Runtime", "Catalog", "CColumns"]),
     tests("ConnectorsTests", ["Connectors", "Runtime", "CColumns", "CDecode", "CRdkafka"]),
     tests("PlannerTests", ["Planner", "RuleLang", "Operators", "Runtime", "Catalog"]),

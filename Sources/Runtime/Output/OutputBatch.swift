@@ -54,13 +54,13 @@ public struct OutputBatch: Sendable {
   }
 }
 
-/// Where records go. Called by one thread at a time.
+/// Where records go. Called by one thread at a time, but for `problem`, which another may ask meanwhile.
 public protocol RecordSink: AnyObject {
   /// Takes all entries, in order. Blocks under back-pressure; retries what a retry can mend; throws only what ends the run.
   func write(_ batch: OutputBatch) throws
   /// Returns when everything written is out of this process's hands (on the broker, in the file). Throws when it is not.
   func flush() throws
-  /// What is wrong now, for `/readyz`.
+  /// What is wrong now, for `/readyz`: asked from any thread, above all while `write` waits for a broker.
   var problem: String? { get }
   func close()
 }

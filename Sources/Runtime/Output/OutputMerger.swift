@@ -19,7 +19,6 @@ public final class OutputMerger: Sendable {
 
   struct Lane {
     let source: Int
-    /// Partition lanes sort behind no bound before their first good row; see `releaseBeforeAllTime`.
     let isPartition: Bool
     var bound = beforeAllTime
     var waiting: [SortedRecords] = []
@@ -36,24 +35,32 @@ public final class OutputMerger: Sendable {
   struct State: ~Copyable {
     var lanes: [Lane]
     var failure: String?
+  }
+
+  /// What others may ask while a write is blocked: not behind the sink's lock.
+  private struct Report {
+    var failure: String?
     var recordsByRule: [Int]
     var recordsByKind: [Int]
   }
 
   private let state: Mutex<State>
+  private let report: Mutex<Report>
   private let sink: SinkBox
   private let order: OutputOrder
 
-  // @unchecked: the sink is called under `state`'s lock only.
+  // @unchecked: the sink is called under `state`'s lock only, but for `problem`, which any thread may ask.
   private final class SinkBox: @unchecked Sendable {
     let sink: any RecordSink
     init(_ sink: any RecordSink) { self.sink = sink }
   }
 
   /// Lanes: first `shards` for each source, then one a partition (its source, in the order of partitions).
+  /// `partitionOrder` holds the partitions' ordinals in the order of their late rows and dead letters of one time: by rule,
+  /// topic and partition, as the records' own keys have it.
   public init(
     sink: sending any RecordSink, order: OutputOrder, sources: Int, shards: Int, partitionSources: [Int],
-    ruleCount: Int
+    partitionOrder: [Int], ruleCount: Int
   ) {
     self.sink = SinkBox(sink)
     self.order = order
@@ -63,14 +70,18 @@ public final class OutputMerger: Sendable {
     }
     for source in partitionSources { lanes.append(Lane(source: source, isPartition: true)) }
     firstPartitionLane = sources * shards
+    self.partitionOrder = partitionOrder.map { sources * shards + $0 }
     self.shards = shards
-    state = Mutex(
-      State(
-        lanes: lanes, recordsByRule: Array(repeating: 0, count: ruleCount),
+    state = Mutex(State(lanes: lanes))
+    report = Mutex(
+      Report(
+        recordsByRule: Array(repeating: 0, count: ruleCount),
         recordsByKind: Array(repeating: 0, count: RecordKind.allCases.count)))
   }
 
   private let firstPartitionLane: Int
+  /// Lanes of partitions, in the order of their records.
+  private let partitionOrder: [Int]
   private let shards: Int
 
   func shardLane(source: Int, shard: Int) -> Int { source * shards + shard }
@@ -81,8 +92,8 @@ public final class OutputMerger: Sendable {
     state.withLock { state in
       let lane = partitionLane(ordinal)
       if state.lanes[lane].bytes < Self.laneBytesMax { return true }
-      // The lane that everybody waits for must go on.
-      let first = state.lanes.indices.min { state.lanes[$0].bound < state.lanes[$1].bound }
+      // The partition that everybody waits for must go on, or the shards behind it would wait for ever.
+      let first = partitionOrder.min { state.lanes[$0].bound < state.lanes[$1].bound }
       return first == lane
     }
   }
@@ -101,6 +112,7 @@ public final class OutputMerger: Sendable {
         try release(&state)
       } catch {
         state.failure = "\(error)"
+        report.withLock { $0.failure = "\(error)" }
         throw SourceFailure("\(error)")
       }
     }
@@ -128,17 +140,29 @@ public final class OutputMerger: Sendable {
   private func release(_ lanes: [Int], _ state: inout State) throws {
     guard let bound = lanes.map({ state.lanes[$0].bound }).min() else { return }
     guard lanes.contains(where: { !state.lanes[$0].waiting.isEmpty }) else { return }
-    if bound == beforeAllTime { return try releaseBeforeAllTime(lanes, &state) }
     try write(lanes, before: bound, inclusive: bound == afterAllTime, &state)
+    if bound < afterAllTime { try releaseAtBound(bound, lanes, &state) }
   }
 
-  /// Dead letters of partitions that have not shown one good row sort first, by partition. They can leave as soon as every
-  /// partition before theirs has got further; so a file of garbage streams through instead of piling up.
-  private func releaseBeforeAllTime(_ lanes: [Int], _ state: inout State) throws {
-    for lane in lanes where state.lanes[lane].isPartition {
-      try write([lane], before: beforeAllTime, inclusive: true, &state)
-      if state.lanes[lane].bound == beforeAllTime { return }
+  /// Late rows and dead letters of one time are in the order of partitions. They can leave as soon as every partition
+  /// before theirs has got further; so a file of garbage, behind which no time passes, streams through instead of piling up.
+  private func releaseAtBound(_ bound: Int64, _ lanes: [Int], _ state: inout State) throws {
+    guard partitionOrder.contains(where: { !state.lanes[$0].waiting.isEmpty }) else { return }
+    for lane in lanes where !state.lanes[lane].isPartition {
+      // A shard never has a record before all time; at any other it may, and its rule may come first.
+      if bound > beforeAllTime, state.lanes[lane].bound == bound || hasRecord(state.lanes[lane], at: bound) {
+        return
+      }
     }
+    for lane in partitionOrder {
+      try write([lane], before: bound, inclusive: true, &state)
+      if state.lanes[lane].bound == bound { return }
+    }
+  }
+
+  private func hasRecord(_ lane: Lane, at time: Int64) -> Bool {
+    guard let records = lane.waiting.first else { return false }
+    return records.times[records.order[lane.position]] == time
   }
 
   /// Writes the records of these lanes up to a time, merged.
@@ -165,11 +189,13 @@ public final class OutputMerger: Sendable {
     }
     guard !parts.isEmpty else { return }
     let out = parts.count == 1 ? reordered(parts[0].records, parts[0].range) : merged(parts)
-    for entry in out.entries {
-      state.recordsByRule[Int(entry.rule)] += 1
-      state.recordsByKind[Int(entry.kind.rawValue)] += 1
-    }
     try sink.sink.write(out)
+    report.withLock { report in
+      for entry in out.entries {
+        report.recordsByRule[Int(entry.rule)] += 1
+        report.recordsByKind[Int(entry.kind.rawValue)] += 1
+      }
+    }
   }
 
   /// One producer's records in order: the entries move, the bytes stay where they are.
@@ -211,11 +237,11 @@ public final class OutputMerger: Sendable {
     }
   }
 
-  /// What ails the sink.
-  public var problem: String? { state.withLock { $0.failure ?? sink.sink.problem } }
+  /// What ails the sink. Answers at once, also while a write is blocked.
+  public var problem: String? { report.withLock { $0.failure } ?? sink.sink.problem }
 
-  /// Records written so far, by rule and by kind.
+  /// Records written so far, by rule and by kind. Answers at once, also while a write is blocked.
   public var counts: (byRule: [Int], byKind: [Int]) {
-    state.withLock { ($0.recordsByRule, $0.recordsByKind) }
+    report.withLock { ($0.recordsByRule, $0.recordsByKind) }
   }
 }

@@ -7,7 +7,7 @@ public let beforeAllTime = Int64.min
 /// Behind any event time: the watermark at the end of a recording.
 public let afterAllTime = Int64.max
 
-/// `a` rounded down to a multiple of `step` (> 0), also for negative `a`.
+/// `a` rounded down to a multiple of `step` (> 0), also for negative `a`. `a` is no nearer to the ends of Int64 than that.
 @inlinable
 public func floorToMultiple(_ a: Int64, of step: Int64) -> Int64 {
   let remainder = a % step
@@ -16,7 +16,8 @@ public func floorToMultiple(_ a: Int64, of step: Int64) -> Int64 {
 
 /// Appends a time as RFC 3339 in UTC with milliseconds (rounded down), such as `2026-11-21T03:17:04.250Z`.
 public func appendTimestamp(_ nanos: Int64, to bytes: inout [UInt8]) {
-  let millisTotal = floorToMultiple(nanos, of: 1_000_000) / 1_000_000
+  // Any time at all may stand in a record's field: nothing here leaves the range of its type.
+  let millisTotal = nanos / 1_000_000 - (nanos % 1_000_000 < 0 ? 1 : 0)
   let dayMillis: Int64 = 86_400_000
   let dayStart = floorToMultiple(millisTotal, of: dayMillis)
   let (year, month, day) = civilDate(daysSinceEpoch: dayStart / dayMillis)

@@ -72,7 +72,8 @@ public final class Engine: Sendable {
       graph: graph, options: options, identities: identities,
       merger: OutputMerger(
         sink: sink, order: options.order, sources: graph.sources.count, shards: options.workers,
-        partitionSources: identities.map(\.source), ruleCount: graph.rules.count))
+        partitionSources: identities.map(\.source), partitionOrder: Self.recordOrder(identities, graph),
+        ruleCount: graph.rules.count))
     let now = options.clock()
     let states = zip(sorted, points).enumerated().map { ordinal, pair in
       PartitionState(ordinal: ordinal, start: pair.0, resume: pair.1, now: now)
@@ -85,6 +86,19 @@ public final class Engine: Sendable {
       Worker(
         number: number, engine: shared,
         partitions: states.filter { $0.ordinal % options.workers == number }, resume: resume)
+    }
+  }
+
+  /// Partitions in the order of the keys of their late rows and dead letters: by rule, topic, partition.
+  private static func recordOrder(_ identities: [PartitionIdentity], _ graph: Graph) -> [Int] {
+    let keys = identities.map { identity in
+      var key = identity.recordKey
+      key.append(0x1F)
+      return (rule: graph.sources[identity.source].rule, key: key)
+    }
+    return identities.indices.sorted { a, b in
+      if keys[a].rule != keys[b].rule { return keys[a].rule < keys[b].rule }
+      return keys[a].key.lexicographicallyPrecedes(keys[b].key)
     }
   }
 

@@ -4,6 +4,7 @@ final class SourceShard {
   private let source: Int
   private let shard: Int
   private let levels: Int
+  private let step: Int64
   private let keyed: [(exchange: Int, level: Int, task: KeyedTask)]
   private let taskByExchange: [Int: KeyedTask]
   let context: TaskContext
@@ -26,6 +27,7 @@ final class SourceShard {
     self.merger = merger
     self.broadcast = broadcast
     levels = graph.levels(of: source)
+    step = graph.sources[source].stepNanos
     var keyed: [(exchange: Int, level: Int, task: KeyedTask)] = []
     for (index, exchange) in graph.exchanges.enumerated() where exchange.source == source {
       let task = exchange.definition.makeKeyed(context)
@@ -72,8 +74,14 @@ final class SourceShard {
   private func publish(_ watermark: Int64) throws {
     let records = context.output.isEmpty ? nil : context.output.drain(through: watermark)
     try merger.publish(
-      records, lane: merger.shardLane(source: source, shard: shard),
-      bound: watermark == afterAllTime ? watermark : watermark + 1)
+      records, lane: merger.shardLane(source: source, shard: shard), bound: bound(behind: watermark))
+  }
+
+  /// The earliest time that a record may have from now on. With one level of windows that is the next multiple of the
+  /// panes' step, which sets free late rows and dead letters in between.
+  private func bound(behind watermark: Int64) -> Int64 {
+    if watermark >= eventTimeNanos.upperBound { return watermark == afterAllTime ? watermark : watermark + 1 }
+    return levels == 1 && step > 0 ? floorToMultiple(watermark, of: step) + step : watermark + 1
   }
 
   var isFinished: Bool { levelWatermarks.allSatisfy { $0 == afterAllTime } }

@@ -107,7 +107,7 @@ final class SourceTask {
       }
       let time = batch.times[row]
       let recordTime = records.recordTimes[row]
-      if recordTime != .min, time > recordTime, time - recordTime > node.schema.maxAheadNanos {
+      if recordTime != .min, isAhead(time, of: recordTime) {
         deadLetter(row, "event time is too far ahead of the broker's time for it", partition)
         continue
       }
@@ -121,6 +121,13 @@ final class SourceTask {
     }
     writeRejects(before: records.rowCount)
     return count
+  }
+
+  /// Whether an event time lies further ahead of the broker's than a clock can be wrong. Both come from outside.
+  private func isAhead(_ time: Int64, of recordTime: Int64) -> Bool {
+    guard time > recordTime else { return false }
+    let (lead, isBeyond) = time.subtractingReportingOverflow(recordTime)
+    return isBeyond || lead > node.schema.maxAheadNanos
   }
 
   /// A row behind the watermark, or outside of all time.
@@ -180,9 +187,7 @@ final class SourceTask {
   ) {
     let identity = partition.reader.identity
     out.open(origin, time: time) { key in
-      key.append(contentsOf: identity.topic.utf8)
-      key.append(0x1F)
-      key.appendPadded(Int64(identity.partition), digits: 10)
+      key.append(contentsOf: identity.recordKey)
       key.append(0x1F)
       key.appendPadded(offset, digits: 19)
     }
@@ -206,6 +211,16 @@ final class SourceTask {
       partition.index.note(time: time, offset: records.offsets[row], watermark: watermark)
       watermark = max(watermark, time - node.schema.boundNanos)
     }
+  }
+}
+
+extension PartitionIdentity {
+  /// What the keys of its late rows and dead letters begin with.
+  var recordKey: [UInt8] {
+    var key = Array(topic.utf8)
+    key.append(0x1F)
+    key.appendPadded(Int64(partition), digits: 10)
+    return key
   }
 }
 

@@ -160,10 +160,10 @@ final class Worker: @unchecked Sendable {
     let watermark = partition.watermark
     partition.counters.watermark = watermark
     engine.progress.update(
-      partition.ordinal, watermark: watermark, isReadable: !partition.hasEnded)
+      partition.ordinal, watermark: watermark, isReadable: partition.wasReadable && !partition.hasEnded)
     let hasExceptions = !partition.exceptions.isEmpty
     let step = engine.graph.sources[partition.source].stepNanos
-    if watermark >= partition.nextStep {
+    if watermark > beforeAllTime, watermark >= partition.nextStep {
       try closePanes(partition)
       partition.nextStep =
         watermark >= eventTimeNanos.upperBound || step == 0
@@ -177,7 +177,6 @@ final class Worker: @unchecked Sendable {
   }
 
   private func closePanes(_ partition: PartitionState) throws {
-    guard partition.watermark > beforeAllTime else { return }
     var panes: [(exchange: Int, pane: PanePartial)] = []
     let partials = shards[partition.source].context.partials
     for exchange in partials.keys.sorted() {
