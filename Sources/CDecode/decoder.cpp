@@ -10,8 +10,10 @@ namespace rd {
 namespace {
 constexpr size_t block_bytes = 256 * 1024;
 constexpr size_t path_depth_max = 32;
-// UTF-8 is checked a block at a time, small enough that the block is still in the first-level cache afterwards.
+// Text is indexed and checked for UTF-8 a stretch at a time, small enough that it is still in the first-level cache when
+// its records are read.
 constexpr size_t check_bytes = 16 * 1024;
+constexpr size_t index_entries_kept = 512 * 1024;
 }  // namespace
 
 void Arena::clear() {
@@ -26,6 +28,23 @@ void Arena::grow(size_t bytes) {
   blocks_.push_back({std::unique_ptr<uint8_t[]>(new uint8_t[size]()), size});
   next_ = blocks_.back().bytes.get();
   left_ = size;
+}
+
+void Index::reserve(size_t length) {
+  // A block writes some entries more than it has.
+  size_t wanted = length + 128;
+  if (wanted <= capacity) return;
+  wanted = std::max(wanted, 2 * check_bytes);
+  quotes.reset(new uint32_t[wanted]);
+  stops.reset(new uint32_t[wanted]);
+  capacity = wanted;
+}
+
+void Index::release_large() {
+  if (capacity <= index_entries_kept) return;
+  quotes.reset();
+  stops.reset();
+  capacity = 0;
 }
 
 Parsed store_scalar(
@@ -79,7 +98,13 @@ void take_row(rd_rows &rows, int64_t offset, int64_t record_time, const uint8_t 
   rows.payloads[row] = {payload, uint32_t(length), 0};
 }
 
-// A record whose end is known, followed by '\n' or at least not by '}'; valid UTF-8 unless `unchecked`.
+// Indexes a stretch of whole records. Returns whether it is valid UTF-8.
+bool index_text(rd_decoder &d, const uint8_t *begin, size_t length) {
+  d.kernel->build_index(d.index, begin, length);
+  return d.index.is_ascii || valid_utf8(begin, length);
+}
+
+// A record in the indexed stretch whose end is known, followed by '\n'; valid UTF-8 unless `unchecked`.
 void decode_one(
     rd_decoder &d, rd_rows &rows, const uint8_t *begin, const uint8_t *end, bool unchecked, int64_t offset,
     int64_t record_time) {
@@ -88,7 +113,7 @@ void decode_one(
     return;
   }
   const uint8_t *scan_end;
-  if (!d.simdjson_only && scan_record(d, rows, begin, scan_end) == Scan::decoded && scan_end == end) {
+  if (!d.simdjson_only && d.kernel->scan_record(d, rows, begin, scan_end) == Scan::decoded && scan_end == end) {
     d.scanned++;
     take_row(rows, offset, record_time, begin, size_t(end - begin));
     return;
@@ -105,6 +130,7 @@ void decode_one(
 void start_call(rd_decoder &d) {
   d.rejects.clear();
   d.arena.clear();
+  d.index.release_large();
 }
 
 std::string too_long(size_t bytes_max) {
@@ -152,7 +178,8 @@ void decode_envelope(
     return;
   }
   const uint8_t *text = reinterpret_cast<const uint8_t *>(payload.data());
-  decode_one(d, rows, text, text + payload.size(), true, envelope.offset, envelope.record_time);
+  bool valid = index_text(d, text, payload.size() + 1);
+  decode_one(d, rows, text, text + payload.size(), !valid, envelope.offset, envelope.record_time);
 }
 
 void destroy(rd_decoder *d) {
@@ -169,6 +196,7 @@ extern "C" {
 
 rd_decoder *rd_decoder_create(const rd_field_spec *specs, uint32_t count) {
   auto d = new rd_decoder();
+  d->kernel = &scan_kernel();
   d->nodes.emplace_back();
   d->fields.resize(count);
   d->seen.assign(count, 0);
@@ -238,6 +266,8 @@ void rd_decode_lines(rd_decoder *decoder, rd_lines *lines, rd_rows *rows) {
   start_call(d);
   const uint8_t *p = lines->data + lines->position;
   const uint8_t *limit = lines->data + lines->length;
+  // The index of the last call may speak of bytes that have moved since.
+  lines->checked = std::min(lines->checked, lines->position);
   while (p < limit && rows->row_count < rows->capacity && d.rejects.size() < rows->capacity) {
     const uint8_t *next, *end;
     int64_t number = lines->next_line++;
@@ -257,10 +287,10 @@ void rd_decode_lines(rd_decoder *decoder, rd_lines *lines, rd_rows *rows) {
       auto newline =
           static_cast<const uint8_t *>(memchr(lines->data + stop - 1, '\n', lines->length - stop + 1));
       lines->checked = size_t(newline - lines->data) + 1;
-      lines->checked_valid = valid_utf8(p, lines->checked - position);
+      lines->checked_valid = index_text(d, p, lines->checked - position);
     }
     // The usual case: one walk over the record finds its end as well.
-    if (lines->checked_valid && !d.simdjson_only && scan_record(d, *rows, p, end) == Scan::decoded &&
+    if (lines->checked_valid && !d.simdjson_only && d.kernel->scan_record(d, *rows, p, end) == Scan::decoded &&
         size_t(end - p) <= lines->line_bytes_max && (*end == '\n' || (*end == '\r' && end[1] == '\n'))) {
       d.scanned++;
       take_row(*rows, number, INT64_MIN, p, size_t(end - p));
@@ -296,16 +326,27 @@ void rd_decode_records(
     rd_rows *rows) {
   rd_decoder &d = *decoder;
   start_call(d);
-  // A character that is torn at a payload's end cannot be healed by the '\n' behind it, so one check serves all.
-  bool valid = valid_utf8(arena, arena_length);
+  const uint8_t *limit = arena + arena_length;
+  const uint8_t *indexed = nullptr;  // the end of the indexed stretch
+  bool valid = false;
   for (size_t i = 0; i < count && rows->row_count < rows->capacity; i++) {
     const rd_record &record = records[i];
     if (record.data == nullptr) {
       add_reject(d, *rows, record.offset, record.record_time, "no payload", arena, 0);
-    } else {
-      decode_one(
-          d, *rows, record.data, record.data + record.length, !valid, record.offset, record.record_time);
+      continue;
     }
+    if (indexed == nullptr || record.data >= indexed) {
+      indexed = record.data + record.length + 1;
+      for (size_t next = i + 1; next < count; next++) {
+        const rd_record &r = records[next];
+        if (r.data == nullptr) continue;
+        if (r.data < indexed || r.data + r.length >= limit || r.data + r.length >= record.data + check_bytes) break;
+        indexed = r.data + r.length + 1;
+      }
+      // A character that is torn at a payload's end cannot be healed by the '\n' behind it: one check serves all.
+      valid = index_text(d, record.data, size_t(indexed - record.data));
+    }
+    decode_one(d, *rows, record.data, record.data + record.length, !valid, record.offset, record.record_time);
   }
 }
 

@@ -1,3 +1,4 @@
+import CDecode
 import Catalog
 import Runtime
 import Testing
@@ -77,8 +78,18 @@ import Testing
     return bytes
   }
 
-  @Test(arguments: [UInt64](1...12))
-  func pathsAgree(seed: UInt64) throws {
+  /// Those that this processor can run.
+  static let variants = [RD_SCAN_PORTABLE, RD_SCAN_AVX2, RD_SCAN_AVX512].map { Int32($0.rawValue) }
+    .filter { variant in
+      defer { rd_use_scan_variant(Int32(RD_SCAN_BEST.rawValue)) }
+      return rd_use_scan_variant(variant) != 0
+    }
+
+  @Test(arguments: [UInt64](1...12), variants)
+  func pathsAgree(seed: UInt64, variant: Int32) throws {
+    // For this thread, which the test does not leave.
+    #expect(rd_use_scan_variant(variant) != 0)
+    defer { rd_use_scan_variant(Int32(RD_SCAN_BEST.rawValue)) }
     var random = Seeded(seed)
     var payloads: [[UInt8]?] = []
     for _ in 0..<3_000 {

@@ -1,6 +1,6 @@
 // JSON records into columns: the product's hottest loop, behind a C interface that Swift calls once a batch.
 //
-// Two paths give one verdict. A scanner of our own (`scan.h`) walks the keys in the order it has learned, skips what
+// Two paths give one verdict. A scanner of our own (`scan_kernel.h`) walks the keys in the order it has learned, skips what
 // nobody needs and stops behind the last needed member. Whatever it does not take at sight (escapes in a needed
 // string, odd numbers, any error) goes to simdjson On-Demand (`ondemand.cpp`), which decides and words the reason.
 //
@@ -54,6 +54,10 @@ void rd_decoder_destroy(rd_decoder *decoder);
 
 // For tests and measurements: sends every record to simdjson.
 void rd_decoder_force_simdjson(rd_decoder *decoder, int forced);
+// For tests and measurements: which of the scanner's variants decoders use that this thread makes from now on. Returns 0,
+// and changes nothing, when this processor cannot run it.
+enum rd_scan_variant { RD_SCAN_BEST, RD_SCAN_PORTABLE, RD_SCAN_AVX2, RD_SCAN_AVX512 };
+int rd_use_scan_variant(int variant);
 // Records that each path has decided since the decoder was made.
 uint64_t rd_decoder_scanned(const rd_decoder *decoder);
 uint64_t rd_decoder_parsed(const rd_decoder *decoder);
