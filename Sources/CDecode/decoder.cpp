@@ -91,13 +91,6 @@ void add_reject(
       {{rows.row_count, offset, record_time, nullptr, 0, payload, length}, std::move(reason)});
 }
 
-void take_row(rd_rows &rows, int64_t offset, int64_t record_time, const uint8_t *payload, size_t length) {
-  uint32_t row = rows.row_count++;
-  rows.offsets[row] = offset;
-  rows.record_times[row] = record_time;
-  rows.payloads[row] = {payload, uint32_t(length), 0};
-}
-
 // Indexes a stretch of whole records. Returns whether it is valid UTF-8.
 bool index_text(rd_decoder &d, const uint8_t *begin, size_t length) {
   d.kernel->build_index(d.index, begin, length);
@@ -290,12 +283,15 @@ void rd_decode_lines(rd_decoder *decoder, rd_lines *lines, rd_rows *rows) {
       lines->checked_valid = index_text(d, p, lines->checked - position);
     }
     // The usual case: one walk over the record finds its end as well.
-    if (lines->checked_valid && !d.simdjson_only && d.kernel->scan_record(d, *rows, p, end) == Scan::decoded &&
-        size_t(end - p) <= lines->line_bytes_max && (*end == '\n' || (*end == '\r' && end[1] == '\n'))) {
-      d.scanned++;
-      take_row(*rows, number, INT64_MIN, p, size_t(end - p));
-      p = end + (*end == '\r' ? 2 : 1);
-      continue;
+    if (lines->checked_valid && !d.simdjson_only) {
+      lines->next_line = number;
+      const uint8_t *stop =
+          d.kernel->scan_lines(d, *rows, p, lines->data + lines->checked, lines->line_bytes_max, lines->next_line);
+      if (stop != p) {
+        p = stop;
+        continue;
+      }
+      lines->next_line = number + 1;
     }
     end = line_end(p, limit, next);
     size_t length = size_t(end - p);

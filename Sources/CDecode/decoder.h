@@ -128,6 +128,11 @@ struct ScanKernel {
   // Decodes the record at `begin`, which lies in the indexed stretch behind all records scanned before, when it is sure
   // of it, and says where it ends: at the first control character. Reads up to RD_PADDING bytes behind that.
   Scan (*scan_record)(rd_decoder &d, rd_rows &rows, const uint8_t *begin, const uint8_t *&record_end);
+  // Decodes lines from `begin` on, the first of which has the number `number`, as long as they are decided, have no more
+  // than `line_bytes_max` bytes and end before `end`, up to which the text is indexed. Returns where it stopped.
+  const uint8_t *(*scan_lines)(
+      rd_decoder &d, rd_rows &rows, const uint8_t *begin, const uint8_t *end, size_t line_bytes_max,
+      int64_t &number);
 };
 
 // The best that this processor can run, or what rd_use_scan_variant has asked for on this thread.
@@ -151,6 +156,14 @@ struct rd_decoder {
 };
 
 namespace rd {
+
+// Completes the row whose columns have been written.
+inline void take_row(rd_rows &rows, int64_t offset, int64_t record_time, const uint8_t *payload, size_t length) {
+  uint32_t row = rows.row_count++;
+  rows.offsets[row] = offset;
+  rows.record_times[row] = record_time;
+  rows.payloads[row] = {payload, uint32_t(length), 0};
+}
 
 // Writes of one row. `row` is the slot; the record counts only when `row_count` moves on.
 inline void store_present(rd_decoder &d, rd_rows &rows, uint32_t f, uint32_t row) {

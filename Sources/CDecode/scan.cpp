@@ -11,6 +11,8 @@ namespace rd {
 namespace {
 
 constexpr size_t steps_max = 64;
+// The objects of a path that have been met in a record are a word's bits.
+constexpr size_t nodes_max = 64;
 
 // Bytes of numbers and of true, false, null.
 struct ScalarTable {

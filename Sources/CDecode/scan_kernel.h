@@ -167,7 +167,7 @@ inline const uint8_t *skip_blanks(const uint8_t *p) {
   return p;
 }
 
-inline bool ends_scalar(uint8_t c) { return c == ',' || c == '}' || c == ' '; }
+inline bool ends_scalar(uint8_t c) { return __builtin_expect(c == ',', 1) || c == '}' || c == ' '; }
 
 // Behind the scalar at `p`.
 inline const uint8_t *scalar_end(const uint8_t *p) {
@@ -308,59 +308,118 @@ inline Point read_point(const uint8_t *p) {
 
 class Scanner {
  public:
-  Scanner(rd_decoder &d, rd_rows &rows, uint32_t stop)
-      : d(d), columns(rows.columns), seen(d.seen.data()), epoch(d.epoch), base(d.index.base),
-        quote(d.index.quotes.get() + d.index.quote), rows(rows), row(rows.row_count), stop(stop),
-        remaining(uint32_t(d.fields.size())), has_backslash(d.index.has_backslash) {}
+  Scanner(rd_decoder &d, rd_rows &rows)
+      : d(d), columns(rows.columns), seen(d.seen.data()), base(d.index.base), rows(rows),
+        field_count(uint32_t(d.fields.size())), has_backslash(d.index.has_backslash) {}
 
   // From `{` on, `quote` being the first quote behind it. Behind the object's `}`, or behind the last needed value
   // (`remaining` is then 0); NULL: undecided.
-  const uint8_t *object(Node &node, const uint8_t *p) {
+  inline __attribute__((always_inline)) const uint8_t *object(Node &node, const uint8_t *p) {
     const Step *step = node.steps.data(), *steps_end = step + node.steps.size();
+    // In registers; `quote` is brought up to date before anybody else looks at it.
+    const uint32_t *q = quote;
+    const uint8_t *const text = base;
+    const uint32_t end_of_record = stop;
     for (bool is_first = true;; is_first = false) {
       // As long as everything is as it was in the record before, one comparison checks all between two values.
       for (; step != steps_end && matches_pattern(*step, p); step++) {
         p += step->pattern_length;
         is_first = false;
+        if (step->op == Op::skip_string) {
+          uint32_t close = q[3];
+          if (close >= end_of_record) return nullptr;
+          q += 4;
+          p = text + close + 1;
+          continue;
+        }
+        q += 2;
         switch (step->op) {
-          case Op::skip_string: {
-            uint32_t close = quote[3];
-            if (close >= stop) return nullptr;
-            quote += 4;
-            p = base + close + 1;
-            continue;
+          case Op::string: {
+            uint32_t f = step->field, close = q[1];
+            if (close >= end_of_record || has_escape(p, text + close)) return nullptr;
+            q += 2;
+            uint32_t length = uint32_t(text + close - p);
+            const uint8_t *start = p;
+            p = text + close + 1;
+            if (!take(f)) continue;
+            rd_column &column = columns[f];
+            uint32_t hash = step->wants_hash ? rd_hash_bytes(start, length) : 0;
+            static_cast<rd_string *>(column.values)[row] = {start, length, hash};
+            if (step->is_nullable) column.validity[row] = 1;
+            break;
           }
-          case Op::skip:
-            quote += 2;
-            p = skip_value(p);
-            if (!p) return nullptr;
-            continue;
-          case Op::string:
-            quote += 2;
-            p = string(*step, p - 1);
-            break;
           case Op::integer:
-            quote += 2;
-            p = integer<false>(*step, p);
+          case Op::time_number: {
+            Digits digits = read_digits(p);
+            const uint8_t *end = p + digits.count;
+            int64_t result;
+            if (digits.count == 0 || !ends_scalar(*end) || (*p == '0' && digits.count > 1) ||
+                __builtin_mul_overflow(int64_t(digits.value), step->int_scale, &result)) {
+              quote = q;
+              p = member(node.children[step->child], p);
+              q = quote;
+              break;
+            }
+            p = end;
+            uint32_t f = step->field;
+            if (!take(f)) continue;
+            rd_column &column = columns[f];
+            static_cast<int64_t *>(column.values)[row] = result;
+            if (step->is_nullable) column.validity[row] = 1;
             break;
-          case Op::time_number:
-            quote += 2;
-            p = integer<true>(*step, p);
+          }
+          case Op::decimal: {
+            bool is_negative = *p == '-';
+            const uint8_t *digits = p + is_negative;
+            Point number = read_point(digits);
+            const uint8_t *end = digits + number.length;
+            if (number.length == 0 || !ends_scalar(*end) || number.value > uint64_t(1) << 53 ||
+                (*digits == '0' && is_digit(digits[1]))) {
+              quote = q;
+              p = member(node.children[step->child], p);
+              q = quote;
+              break;
+            }
+            p = end;
+            uint32_t f = step->field;
+            if (!take(f)) continue;
+            // Both operands are exact, so the quotient is the nearest double (Clinger 1990).
+            double result = double(number.value) / exact_powers[number.fraction];
+            rd_column &column = columns[f];
+            static_cast<double *>(column.values)[row] = (is_negative ? -result : result) * step->scale;
+            if (step->is_nullable) column.validity[row] = 1;
             break;
-          case Op::decimal:
-            quote += 2;
-            p = decimal(*step, p);
-            break;
+          }
           case Op::other:
-            quote += 2;
             p -= p[-1] == '"';
+            quote = q;
             p = member(node.children[step->child], p);
+            q = quote;
+            break;
+          case Op::skip:
+            if (*p == '{' || *p == '[') {
+              quote = q;
+              p = skip_nested(p);
+              q = quote;
+              if (!p) return nullptr;
+            } else {
+              const uint8_t *end = scalar_end(p);
+              if (end == p) return nullptr;
+              p = end;
+            }
+            continue;
+          case Op::skip_string:
             break;
         }
         if (!p) return nullptr;
-        if (remaining == 0) return p;
+        if (remaining == 0) {
+          quote = q;
+          return p;
+        }
       }
+      quote = q;
       p = unexpected(node, step, p, is_first);
+      q = quote;
       steps_end = node.steps.data() + node.steps.size();
       if (!p) return nullptr;
       if (remaining == 0 || is_closed) {
@@ -368,6 +427,17 @@ class Scanner {
         return p;
       }
     }
+  }
+
+  // The record at `p`, from its `{` to the control character at `end`.
+  inline const uint8_t *record(const uint8_t *p, const uint32_t *first_quote, uint32_t end) {
+    quote = first_quote;
+    stop = end;
+    row = rows.row_count;
+    epoch = ++d.epoch;
+    remaining = field_count;
+    entered = 0;
+    return field_count == 0 ? p : object(d.nodes[0], p);
   }
 
   const uint32_t *next_quote() const { return quote; }
@@ -482,51 +552,6 @@ class Scanner {
     return true;
   }
 
-  inline const uint8_t *string(const Step &step, const uint8_t *p) {
-    if (!take(step.field)) return skip_value(p);
-    if (*p != '"') return scalar(step.field, p);
-    uint32_t close = quote[1];
-    if (close >= stop || has_escape(p + 1, base + close)) return nullptr;
-    quote += 2;
-    uint32_t length = uint32_t(base + close - p) - 1;
-    rd_column &column = columns[step.field];
-    uint32_t hash = step.wants_hash ? rd_hash_bytes(p + 1, length) : 0;
-    static_cast<rd_string *>(column.values)[row] = {p + 1, length, hash};
-    if (step.is_nullable) column.validity[row] = 1;
-    return base + close + 1;
-  }
-
-  template <bool scales>
-  inline const uint8_t *integer(const Step &step, const uint8_t *p) {
-    if (!take(step.field)) return skip_value(p);
-    Digits digits = read_digits(p);
-    const uint8_t *end = p + digits.count;
-    if (digits.count == 0 || !ends_scalar(*end) || (*p == '0' && digits.count > 1)) return scalar(step.field, p);
-    int64_t result = int64_t(digits.value);
-    if (scales && __builtin_mul_overflow(result, step.int_scale, &result)) return nullptr;
-    rd_column &column = columns[step.field];
-    static_cast<int64_t *>(column.values)[row] = result;
-    if (step.is_nullable) column.validity[row] = 1;
-    return end;
-  }
-
-  inline const uint8_t *decimal(const Step &step, const uint8_t *p) {
-    if (!take(step.field)) return skip_value(p);
-    bool is_negative = *p == '-';
-    const uint8_t *digits = p + is_negative;
-    Point number = read_point(digits);
-    const uint8_t *end = digits + number.length;
-    if (number.length == 0 || !ends_scalar(*end) || number.value > uint64_t(1) << 53 ||
-        (*digits == '0' && is_digit(digits[1])))
-      return scalar(step.field, p);
-    // Both operands are exact, so the quotient is the nearest double (Clinger 1990).
-    double result = double(number.value) / exact_powers[number.fraction];
-    rd_column &column = columns[step.field];
-    static_cast<double *>(column.values)[row] = (is_negative ? -result : result) * step.scale;
-    if (step.is_nullable) column.validity[row] = 1;
-    return end;
-  }
-
   // A scalar that is no string, null among them, as the field's value.
   __attribute__((noinline)) const uint8_t *scalar(uint32_t f, const uint8_t *p) {
     const uint8_t *end = scalar_end(p);
@@ -573,15 +598,17 @@ class Scanner {
   rd_decoder &d;
   rd_column *columns;
   uint64_t *seen;
-  uint64_t epoch;
   const uint8_t *base;
-  const uint32_t *quote;  // the first that is not behind the place
   rd_rows &rows;
-  uint32_t row;
-  uint32_t stop;
-  uint32_t remaining;
+  uint32_t field_count;
   bool has_backslash;
+  // Of the record that is read.
   bool is_closed = false;
+  uint32_t row = 0;
+  uint32_t stop = 0;
+  uint32_t remaining = 0;
+  const uint32_t *quote = nullptr;  // the first that is not behind the place
+  uint64_t epoch = 0;
   uint64_t entered = 0;
 };
 
@@ -602,7 +629,9 @@ inline bool finish(Index &index, size_t quote, uint32_t stop, const uint8_t *p) 
   return last >= p && *last == '}';
 }
 
-Scan scan_record(rd_decoder &d, rd_rows &rows, const uint8_t *begin, const uint8_t *&record_end) {
+// The record at `begin`. Not inlined where it is rarely called.
+inline __attribute__((always_inline)) Scan scan_one(
+    rd_decoder &d, Scanner &scanner, rd_rows &rows, const uint8_t *begin, const uint8_t *&record_end) {
   Index &index = d.index;
   uint32_t at = uint32_t(begin - index.base);
   const uint32_t *quotes = index.quotes.get(), *stops = index.stops.get();
@@ -612,13 +641,9 @@ Scan scan_record(rd_decoder &d, rd_rows &rows, const uint8_t *begin, const uint8
   uint32_t stop = stops[index.stop];
   if (stop == no_index) return Scan::undecided;
   const uint8_t *p = skip_blanks(begin);
-  if (*p != '{' || d.nodes.size() > 64) return Scan::undecided;
-  d.epoch++;
-  Scanner scanner(d, rows, stop);
-  if (scanner.missing() > 0) {
-    p = scanner.object(d.nodes[0], p);
-    if (!p) return Scan::undecided;
-  }
+  if (*p != '{') return Scan::undecided;
+  p = scanner.record(p, quotes + index.quote, stop);
+  if (!p) return Scan::undecided;
   record_end = index.base + stop;
   size_t quote = size_t(scanner.next_quote() - quotes);
   if (scanner.missing() == 0) return finish(index, quote, stop, p) ? Scan::decoded : Scan::undecided;
@@ -631,6 +656,29 @@ Scan scan_record(rd_decoder &d, rd_rows &rows, const uint8_t *begin, const uint8
   return Scan::decoded;
 }
 
+Scan scan_record(rd_decoder &d, rd_rows &rows, const uint8_t *begin, const uint8_t *&record_end) {
+  if (d.nodes.size() > nodes_max) return Scan::undecided;
+  Scanner scanner(d, rows);
+  return scan_one(d, scanner, rows, begin, record_end);
+}
+
+const uint8_t *scan_lines(
+    rd_decoder &d, rd_rows &rows, const uint8_t *p, const uint8_t *end, size_t line_bytes_max, int64_t &number) {
+  if (d.nodes.size() > nodes_max) return p;
+  Scanner scanner(d, rows);
+  while (p < end && rows.row_count < rows.capacity) {
+    const uint8_t *line_end;
+    if (scan_one(d, scanner, rows, p, line_end) != Scan::decoded) break;
+    size_t length = size_t(line_end - p);
+    bool has_return = *line_end == '\r';
+    if (length > line_bytes_max || line_end[has_return] != '\n') break;
+    take_row(rows, number++, INT64_MIN, p, length);
+    d.scanned++;
+    p = line_end + has_return + 1;
+  }
+  return p;
+}
+
 }  // namespace
 
-constexpr ScanKernel kernel = {build_index, scan_record};
+constexpr ScanKernel kernel = {build_index, scan_record, scan_lines};
