@@ -29,7 +29,7 @@ enum class Op : uint8_t { skip, skip_string, integer, time_number, decimal, stri
 // What was learned of the keys' order, with all that the member's value needs, so that nothing else is looked up on the
 // way. The key is kept twice: as `"key":`, and with whatever stood around it in the last record, which is what the next
 // one will most likely have there, too.
-struct Step {
+struct alignas(64) Step {
   // From behind the value before to the first byte of the value: `,"key":`, or `, "key": "` for a string.
   uint8_t pattern[32];
   uint32_t pattern_mask;  // a bit for each byte

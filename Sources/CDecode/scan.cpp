@@ -11,6 +11,7 @@ namespace rd {
 namespace {
 
 constexpr size_t steps_max = 64;
+constexpr size_t ahead_max = 5;
 // The objects of a path that have been met in a record are a word's bits.
 constexpr size_t nodes_max = 64;
 

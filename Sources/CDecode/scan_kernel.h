@@ -136,14 +136,8 @@ void build_index(Index &index, const uint8_t *begin, size_t length) {
   uint32_t *quotes = index.quotes.get(), *stops = index.stops.get();
   All all = nothing();
   uint64_t carry = 0, any_backslash = 0;
-  for (size_t at = 0; at < covered; at += 64) {
-    Block block = look(begin + at, all);
-    if (covered - at < 64) {
-      uint64_t inside = (uint64_t(1) << (covered - at)) - 1;
-      block.quotes &= inside;
-      block.backslashes &= inside;
-      block.controls &= inside;
-    }
+  size_t at = 0;
+  auto take_block = [&](Block block) __attribute__((always_inline)) {
     if (__builtin_expect((block.backslashes | carry) != 0, 0)) {
       any_backslash |= block.backslashes;
       block.quotes &= ~escaped_bytes(block.backslashes, carry);
@@ -154,6 +148,12 @@ void build_index(Index &index, const uint8_t *begin, size_t length) {
     stops += block.controls != 0;
     for (uint64_t more = block.controls & (block.controls - 1); more != 0; more &= more - 1)
       *stops++ = uint32_t(at) + uint32_t(__builtin_ctzll(more));
+  };
+  for (; covered - at >= 64; at += 64) take_block(look(begin + at, all));
+  if (at < covered) {
+    Block block = look(begin + at, all);
+    uint64_t inside = (uint64_t(1) << (covered - at)) - 1;
+    take_block({block.quotes & inside, block.backslashes & inside, block.controls & inside});
   }
   index.quote_count = size_t(quotes - index.quotes.get());
   for (int i = 0; i < 4; i++) quotes[i] = stops[i] = no_index;
@@ -316,10 +316,14 @@ class Scanner {
   // (`remaining` is then 0); NULL: undecided.
   inline __attribute__((always_inline)) const uint8_t *object(Node &node, const uint8_t *p) {
     const Step *step = node.steps.data(), *steps_end = step + node.steps.size();
-    // In registers; `quote` is brought up to date before anybody else looks at it.
+    // Copies that can stay in registers; `quote` and `remaining` are brought up to date for everybody else.
     const uint32_t *q = quote;
+    uint32_t left = remaining;
     const uint8_t *const text = base;
-    const uint32_t end_of_record = stop;
+    const uint32_t end_of_record = stop, to = row;
+    const uint64_t now = epoch;
+    uint64_t *const met = seen;
+    rd_column *const out = columns;
     for (bool is_first = true;; is_first = false) {
       // As long as everything is as it was in the record before, one comparison checks all between two values.
       for (; step != steps_end && matches_pattern(*step, p); step++) {
@@ -341,11 +345,13 @@ class Scanner {
             uint32_t length = uint32_t(text + close - p);
             const uint8_t *start = p;
             p = text + close + 1;
-            if (!take(f)) continue;
-            rd_column &column = columns[f];
+            if (met[f] == now) continue;
+            met[f] = now;
+            left--;
+            rd_column &column = out[f];
             uint32_t hash = step->wants_hash ? rd_hash_bytes(start, length) : 0;
-            static_cast<rd_string *>(column.values)[row] = {start, length, hash};
-            if (step->is_nullable) column.validity[row] = 1;
+            static_cast<rd_string *>(column.values)[to] = {start, length, hash};
+            if (step->is_nullable) column.validity[to] = 1;
             break;
           }
           case Op::integer:
@@ -356,16 +362,20 @@ class Scanner {
             if (digits.count == 0 || !ends_scalar(*end) || (*p == '0' && digits.count > 1) ||
                 __builtin_mul_overflow(int64_t(digits.value), step->int_scale, &result)) {
               quote = q;
+              remaining = left;
               p = member(node.children[step->child], p);
               q = quote;
+              left = remaining;
               break;
             }
             p = end;
             uint32_t f = step->field;
-            if (!take(f)) continue;
-            rd_column &column = columns[f];
-            static_cast<int64_t *>(column.values)[row] = result;
-            if (step->is_nullable) column.validity[row] = 1;
+            if (met[f] == now) continue;
+            met[f] = now;
+            left--;
+            rd_column &column = out[f];
+            static_cast<int64_t *>(column.values)[to] = result;
+            if (step->is_nullable) column.validity[to] = 1;
             break;
           }
           case Op::decimal: {
@@ -376,25 +386,31 @@ class Scanner {
             if (number.length == 0 || !ends_scalar(*end) || number.value > uint64_t(1) << 53 ||
                 (*digits == '0' && is_digit(digits[1]))) {
               quote = q;
+              remaining = left;
               p = member(node.children[step->child], p);
               q = quote;
+              left = remaining;
               break;
             }
             p = end;
             uint32_t f = step->field;
-            if (!take(f)) continue;
+            if (met[f] == now) continue;
+            met[f] = now;
+            left--;
             // Both operands are exact, so the quotient is the nearest double (Clinger 1990).
             double result = double(number.value) / exact_powers[number.fraction];
-            rd_column &column = columns[f];
-            static_cast<double *>(column.values)[row] = (is_negative ? -result : result) * step->scale;
-            if (step->is_nullable) column.validity[row] = 1;
+            rd_column &column = out[f];
+            static_cast<double *>(column.values)[to] = (is_negative ? -result : result) * step->scale;
+            if (step->is_nullable) column.validity[to] = 1;
             break;
           }
           case Op::other:
             p -= p[-1] == '"';
             quote = q;
+            remaining = left;
             p = member(node.children[step->child], p);
             q = quote;
+            left = remaining;
             break;
           case Op::skip:
             if (*p == '{' || *p == '[') {
@@ -412,14 +428,28 @@ class Scanner {
             break;
         }
         if (!p) return nullptr;
-        if (remaining == 0) {
+        if (left == 0) {
           quote = q;
+          remaining = 0;
           return p;
         }
       }
       quote = q;
+      remaining = left;
+      if (!is_first) {
+        if (*p == '}') return p + 1;
+        // Optional members may be missing: look a little ahead.
+        const Step *ahead = step;
+        const Step *ahead_end = size_t(steps_end - step) > ahead_max ? step + ahead_max : steps_end;
+        while (ahead != ahead_end && !matches_pattern(*ahead, p)) ahead++;
+        if (ahead != ahead_end) {
+          step = ahead;
+          continue;
+        }
+      }
       p = unexpected(node, step, p, is_first);
       q = quote;
+      left = remaining;
       steps_end = node.steps.data() + node.steps.size();
       if (!p) return nullptr;
       if (remaining == 0 || is_closed) {
@@ -461,8 +491,7 @@ class Scanner {
       return p + 1;
     }
     if (*p != '"') return nullptr;
-    // Optional members may be missing: look a little ahead.
-    size_t limit = node.steps.size() < index + 5 ? node.steps.size() : index + 5;
+    size_t limit = node.steps.size() < index + ahead_max ? node.steps.size() : index + ahead_max;
     size_t hit = index;
     while (hit < limit && !matches_key(node.steps[hit], p)) hit++;
     uint32_t child;
