@@ -223,7 +223,7 @@ inline bool matches_pattern(const Step &step, const uint8_t *p) {
 
 struct Digits {
   uint64_t value;
-  unsigned count;  // 0: none, or more than 16
+  unsigned count;  // 0: none; 16: perhaps more
 };
 
 #if RD_SIMD >= 2
@@ -237,17 +237,15 @@ inline uint64_t join_digits(__m128i digits) {
   uint64_t both = uint64_t(_mm_cvtsi128_si64(eights));
   return (both & UINT32_MAX) * 100000000 + (both >> 32);
 }
-// A bit for each of 16 bytes that is no digit; `digits` gets the digits' values.
+// A bit for each of 16 bytes that is no digit, and bits behind those; `digits` gets the digits' values.
 inline unsigned other_than_digits(const uint8_t *p, __m128i &digits) {
   digits = _mm_sub_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p)), _mm_set1_epi8('0'));
   __m128i is_digit = _mm_cmpeq_epi8(_mm_min_epu8(digits, _mm_set1_epi8(9)), digits);
-  return unsigned(_mm_movemask_epi8(is_digit)) ^ 0xffff;
+  return ~unsigned(_mm_movemask_epi8(is_digit));
 }
 inline Digits read_digits(const uint8_t *p) {
   __m128i digits;
-  unsigned other = other_than_digits(p, digits);
-  if (__builtin_expect(other == 0, 0)) return {0, 0};
-  unsigned count = unsigned(__builtin_ctz(other));
+  unsigned count = unsigned(__builtin_ctz(other_than_digits(p, digits)));
   __m128i shift = _mm_loadu_si128(reinterpret_cast<const __m128i *>(slide.bytes + count));
   return {join_digits(_mm_shuffle_epi8(digits, shift)), count};
 }
@@ -261,7 +259,6 @@ inline Digits read_digits(const uint8_t *p) {
   word = rd_load64(p + 8);
   unsigned more = leading_digits(word);
   if (more == 0) return {value, 8};
-  if (more == 8 && is_digit(p[16])) return {0, 0};
   return {value * small_powers[more] + some_digits(word, more), 8 + more};
 }
 #endif
@@ -277,15 +274,14 @@ struct Point {
 inline Point read_point(const uint8_t *p) {
   __m128i digits;
   unsigned other = other_than_digits(p, digits);
-  if (__builtin_expect(other == 0, 0)) return {0, 0, 0};
   unsigned whole = unsigned(__builtin_ctz(other));
   if (p[whole] != '.') {
     __m128i shift = _mm_loadu_si128(reinterpret_cast<const __m128i *>(slide.bytes + whole));
-    return {join_digits(_mm_shuffle_epi8(digits, shift)), whole, 0};
+    return {join_digits(_mm_shuffle_epi8(digits, shift)), whole > 15 ? 0 : whole, 0};
   }
   other &= other - 1;
-  if (__builtin_expect(other == 0 || whole == 0, 0)) return {0, 0, 0};
   unsigned length = unsigned(__builtin_ctz(other));
+  if (__builtin_expect(length > 15 || whole == 0, 0)) return {0, 0, 0};
   // As if the point were not there: what stands from it on is taken from one byte further.
   __m128i shift = _mm_loadu_si128(reinterpret_cast<const __m128i *>(slide.bytes + length - 1));
   shift = _mm_sub_epi8(shift, _mm_cmpgt_epi8(shift, _mm_set1_epi8(char(whole - 1))));
@@ -301,7 +297,7 @@ inline Point read_point(const uint8_t *p) {
   if (p[whole] != '.') return {value, is_digit(p[whole]) ? 0 : whole, 0};
   word = rd_load64(p + whole + 1);
   unsigned fraction = leading_digits(word);
-  if (fraction == 0 || is_digit(p[whole + 1 + fraction])) return {0, 0, 0};
+  if (fraction == 0 || whole + fraction > 14 || is_digit(p[whole + 1 + fraction])) return {0, 0, 0};
   return {value * small_powers[fraction] + some_digits(word, fraction), whole + 1 + fraction, fraction};
 }
 #endif
@@ -383,7 +379,7 @@ class Scanner {
             const uint8_t *digits = p + is_negative;
             Point number = read_point(digits);
             const uint8_t *end = digits + number.length;
-            if (number.length == 0 || !ends_scalar(*end) || number.value > uint64_t(1) << 53 ||
+            if (number.length == 0 || !ends_scalar(*end) ||
                 (*digits == '0' && is_digit(digits[1]))) {
               quote = q;
               remaining = left;
@@ -397,7 +393,7 @@ class Scanner {
             if (met[f] == now) continue;
             met[f] = now;
             left--;
-            // Both operands are exact, so the quotient is the nearest double (Clinger 1990).
+            // 15 digits at most: both operands are exact, so the quotient is the nearest double (Clinger 1990).
             double result = double(number.value) / exact_powers[number.fraction];
             rd_column &column = out[f];
             static_cast<double *>(column.values)[to] = (is_negative ? -result : result) * step->scale;
@@ -460,7 +456,7 @@ class Scanner {
   }
 
   // The record at `p`, from its `{` to the control character at `end`.
-  inline const uint8_t *record(const uint8_t *p, const uint32_t *first_quote, uint32_t end) {
+  inline __attribute__((always_inline)) const uint8_t *record(const uint8_t *p, const uint32_t *first_quote, uint32_t end) {
     quote = first_quote;
     stop = end;
     row = rows.row_count;
@@ -654,6 +650,7 @@ inline bool finish(Index &index, size_t quote, uint32_t stop, const uint8_t *p) 
   index.quote = end;
   if ((end - quote) % 2 != 0) return false;
   const uint8_t *last = index.base + stop - 1;
+  if (__builtin_expect(*last == '}' && last >= p, 1)) return true;
   while (last > p && *last == ' ') last--;
   return last >= p && *last == '}';
 }
@@ -669,8 +666,11 @@ inline __attribute__((always_inline)) Scan scan_one(
   while (quotes[index.quote] < at) index.quote++;
   uint32_t stop = stops[index.stop];
   if (stop == no_index) return Scan::undecided;
-  const uint8_t *p = skip_blanks(begin);
-  if (*p != '{') return Scan::undecided;
+  const uint8_t *p = begin;
+  if (__builtin_expect(*p != '{', 0)) {
+    p = skip_blanks(p);
+    if (*p != '{') return Scan::undecided;
+  }
   p = scanner.record(p, quotes + index.quote, stop);
   if (!p) return Scan::undecided;
   record_end = index.base + stop;
