@@ -284,14 +284,12 @@ void rd_decode_lines(rd_decoder *decoder, rd_lines *lines, rd_rows *rows) {
     }
     // The usual case: one walk over the record finds its end as well.
     if (lines->checked_valid && !d.simdjson_only) {
+      const uint8_t *indexed = lines->data + lines->checked;
+      p = d.kernel->scan_lines(d, *rows, p, indexed, lines->line_bytes_max, number);
       lines->next_line = number;
-      const uint8_t *stop =
-          d.kernel->scan_lines(d, *rows, p, lines->data + lines->checked, lines->line_bytes_max, lines->next_line);
-      if (stop != p) {
-        p = stop;
-        continue;
-      }
-      lines->next_line = number + 1;
+      if (p == indexed || *p == '\n' || rows->row_count == rows->capacity) continue;
+      // The line at `p` is left to simdjson.
+      lines->next_line++;
     }
     end = line_end(p, limit, next);
     size_t length = size_t(end - p);

@@ -72,7 +72,8 @@ void forget_brace(Node &node, size_t index) {
 
 void learn_pattern(Node &node, size_t index, const uint8_t *begin, const uint8_t *value) {
   Step &step = node.steps[index];
-  if (*begin == '{' && index > 0) return forget_pattern(step);
+  // A torn record teaches nothing.
+  if ((*begin == '{' && index > 0) || *value < 0x20) return forget_pattern(step);
   bool is_string = *value == '"';
   size_t length = size_t(value - begin) + is_string;
   if (length > sizeof step.pattern) return forget_pattern(step);

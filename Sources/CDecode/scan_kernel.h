@@ -359,7 +359,7 @@ class Scanner {
                 __builtin_mul_overflow(int64_t(digits.value), step->int_scale, &result)) {
               quote = q;
               remaining = left;
-              p = member(node.children[step->child], p);
+              p = member(node.children[step->child], skip_blanks(p));
               q = quote;
               left = remaining;
               break;
@@ -383,7 +383,7 @@ class Scanner {
                 (*digits == '0' && is_digit(digits[1]))) {
               quote = q;
               remaining = left;
-              p = member(node.children[step->child], p);
+              p = member(node.children[step->child], skip_blanks(p));
               q = quote;
               left = remaining;
               break;
@@ -401,25 +401,25 @@ class Scanner {
             break;
           }
           case Op::other:
-            p -= p[-1] == '"';
+            p = skip_blanks(p - (p[-1] == '"'));
             quote = q;
             remaining = left;
             p = member(node.children[step->child], p);
             q = quote;
             left = remaining;
             break;
-          case Op::skip:
-            if (*p == '{' || *p == '[') {
+          case Op::skip: {
+            const uint8_t *end = scalar_end(p);
+            if (__builtin_expect(end == p, 0)) {
+              // No scalar, or more blanks than in the record before.
               quote = q;
-              p = skip_nested(p);
+              end = skip_value(skip_blanks(p));
               q = quote;
-              if (!p) return nullptr;
-            } else {
-              const uint8_t *end = scalar_end(p);
-              if (end == p) return nullptr;
-              p = end;
+              if (!end) return nullptr;
             }
+            p = end;
             continue;
+          }
           case Op::skip_string:
             break;
         }
@@ -661,8 +661,9 @@ inline __attribute__((always_inline)) Scan scan_one(
   Index &index = d.index;
   uint32_t at = uint32_t(begin - index.base);
   const uint32_t *quotes = index.quotes.get(), *stops = index.stops.get();
-  // Records that were left undecided have not moved the index.
+  // A record that was left undecided may have left the index at its start, its end or between.
   while (stops[index.stop] < at) index.stop++;
+  while (index.quote > 0 && quotes[index.quote - 1] >= at) index.quote--;
   while (quotes[index.quote] < at) index.quote++;
   uint32_t stop = stops[index.stop];
   if (stop == no_index) return Scan::undecided;

@@ -115,6 +115,30 @@ import Testing
     }
   }
 
+  /// What one record has taught must not send all later ones to simdjson.
+  @Test(arguments: variants)
+  func kindsOfValuesMayChange(variant: Int32) throws {
+    #expect(rd_use_scan_variant(variant) != 0)
+    defer { rd_use_scan_variant(Int32(RD_SCAN_BEST.rawValue)) }
+    let schema = schema([Self.fields[0], Self.fields[2], Self.fields[3]])
+    let values = ["7", "\"text\"", "null", "{\"a\":[\"]\"]}", "[]", "\"\"", "-1.5e3", "true"]
+    var payloads: [[UInt8]?] = [Array("{\"ts\":1,\"extra\":".utf8)]
+    for extra in values {
+      for separator in [",", ", "] {
+        for blank in ["", " ", "  "] {
+          let rest = "\(separator)\"status\":\(blank)2,\"latency\":\(blank)null}"
+          payloads.append(Array("{\"ts\":\(blank)1,\"extra\":\(blank)\(extra)\(rest)".utf8))
+        }
+        let rest = "\(separator)\"ts\": 1,\"latency\":2.5,\"status\":null}"
+        payloads.append(Array("{\"extra\": \(extra)\(rest)".utf8))
+      }
+    }
+    let decoder = try JSONRecordDecoder(schema: schema)
+    let scanned = try decodePayloads(payloads, schema: schema, decoder: decoder)
+    #expect(try decodePayloads(payloads, schema: schema, forceSimdjson: true) == scanned)
+    #expect(decoder.pathCounts.parsed == 1)
+  }
+
   @Test func randomBytesNeverCrash() throws {
     var random = Seeded(99)
     var payloads: [[UInt8]?] = []
