@@ -58,7 +58,9 @@ let package = Package(
     tests("RuntimeTests", ["Runtime", "CColumns"]),
     tests("OperatorsTests", ["Operators", "Runtime", "Catalog", "CColumns"]),
     tests("ConnectorsTests", ["Connectors", "Runtime", "CColumns", "CDecode", "CRdkafka"]),
-    tests("PlannerTests", ["Planner", "RuleLang", "Operators", "Runtime", "Catalog"]),
+    tests(
+      "PlannerTests", ["Planner", "RuleLang", "Operators", "Runtime", "Catalog", "CColumns"],
+      exclude: ["Cases"]),
     tests("TrafficTests", ["Traffic"]),
     tests(
       "EndToEnd",

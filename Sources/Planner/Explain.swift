@@ -129,9 +129,10 @@ private struct Explainer {
     let lookback = PaneAggregation.lookbackNanos(
       functions: panes.states.map(\.function), windowNanos: panes.windows.map(\.spec.sizeNanos))
     let reach = "panes of the last \(duration(longest)) until their windows have ended"
+    let identity = id(
+      .panes, input, panes.keySlots.map { names.identity($0) }.joined(separator: " "))
     let id = add(
-      .panes, id: id(.panes, input, panes.keySlots.map { names.identity($0) }.joined(separator: " ")),
-      "of \(duration(panes.paneNanos)) \(by(keys))", input: input, rules: panes.users,
+      .panes, id: identity, "of \(duration(panes.paneNanos)) \(by(keys))", input: input, rules: panes.users,
       [
         .list("keys", keys),
         .text("pane", duration(panes.paneNanos)),
@@ -149,7 +150,7 @@ private struct Explainer {
       let windowNames = SlotNames(window, over: names)
       let spec = window.spec.ruleText
       let windowId = add(
-        .window, id: self.id(.window, id, spec), "\(spec) \(by(keys))", input: id,
+        .window, id: self.id(.window, identity, spec), "\(spec) \(by(keys))", input: id,
         rules: window.users,
         [
           .list(

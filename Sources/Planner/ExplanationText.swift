@@ -3,7 +3,7 @@ extension Explanation {
   public struct Limits: Sendable {
     /// Rules, fields, aggregates or expressions of one list.
     public var items: Int
-    /// Nodes behind one node.
+    /// Nodes of one kind behind one node.
     public var children: Int
 
     public init(items: Int, children: Int) {
@@ -16,7 +16,7 @@ extension Explanation {
 
   /// What a person can take in: everything of a small plan, less of a large one.
   public var readableLimits: Limits {
-    nodes.count <= 120 ? Limits(items: 12, children: .max) : Limits(items: 6, children: 4)
+    nodes.count <= 120 ? Limits(items: 12, children: .max) : Limits(items: 6, children: 2)
   }
 
   /// The plan as a tree, a node a line and beneath it what is to be known of it.
@@ -64,20 +64,27 @@ private struct TreePrinter {
     // A step that is its input's only one serves the same rules; they have just been named.
     if !node.kind.isRule, node.rules != input?.rules { addRules(node.rules, inner) }
     addFacts(node.facts.filter { isShown($0, of: node) }, inner)
-    let shown = children.count > limits.children ? max(limits.children - 1, 1) : children.count
-    for (index, child) in children.prefix(shown).enumerated() {
-      let isLast = index == children.count - 1
+    var left: [Explanation.Kind: Int] = [:]
+    for child in children { left[child.kind, default: 0] += 1 }
+    var shown: [Explanation.Node] = []
+    for kind in Explanation.Kind.allCases {
+      guard let count = left[kind] else { continue }
+      // Leaving out one alone would save nothing.
+      let take = count > limits.children && count - limits.children > 1 ? limits.children : count
+      shown += children.filter { $0.kind == kind }.prefix(take)
+      left[kind] = count - take
+    }
+    left = left.filter { $0.value > 0 }
+    for (index, child) in shown.enumerated() {
+      let isLast = index == shown.count - 1 && left.isEmpty
       add(
         child, under: node, head: body + (isLast ? "└─ " : "├─ "), body: body + (isLast ? "   " : "│  "))
     }
-    if shown < children.count {
-      var kinds: [(Explanation.Kind, Int)] = []
-      for kind in Explanation.Kind.allCases {
-        let left = children.dropFirst(shown).count { $0.kind == kind }
-        if left > 0 { kinds.append((kind, left)) }
+    if !left.isEmpty {
+      let kinds = Explanation.Kind.allCases.compactMap { kind in
+        left[kind].map { "\($0) more \(plural(kind))" }
       }
-      let list = kinds.map { "\($1) \($1 == 1 ? $0.rawValue : plural($0))" }.joined(separator: ", ")
-      text += "\(body)└─ … and \(list) more\n"
+      text += "\(body)└─ … and \(kinds.joined(separator: ", "))\n"
     }
   }
 
@@ -85,7 +92,7 @@ private struct TreePrinter {
     switch node.kind {
     case .filter: node.title
     case .dispatch:
-      "dispatch by \(node.title): one lookup a row finds its filter"
+      "dispatch by \(node.title): one lookup a row for \(children[node.id]?.count ?? 0) filters"
     case .metric: "metric \(node.title)\(labels(node))"
     case .source, .panes, .window, .alert: "\(node.kind.rawValue) \(node.title)"
     }
@@ -127,8 +134,8 @@ private struct TreePrinter {
     switch node.kind {
     case .panes: fact.name != "keys" && fact.name != "pane"
     case .alert: fact.name != "values" && fact.value != .text("0s")
-    case .metric: false
-    case .source, .dispatch, .filter, .window: true
+    case .metric, .dispatch: false
+    case .source, .filter, .window: true
     }
   }
 
@@ -160,8 +167,9 @@ private struct TreePrinter {
     guard !items.isEmpty else { return }
     let isCut = items.count > limits.items
     var shown = Array(items.prefix(limits.items))
-    if isCut { shown.append("… and \(items.count - limits.items) more") }
-    let joined = shown.joined(separator: ", ")
+    let more = isCut ? "and \(items.count - limits.items) more" : ""
+    let joined = shown.joined(separator: ", ") + (isCut ? " \(more)" : "")
+    if isCut { shown.append("… \(more)") }
     if body.count + name.count + joined.count <= Self.columnsMax {
       text += "\(body)\(name)\(joined)\n"
     } else {

@@ -11,7 +11,8 @@ final class SlotNames {
   private var computed: [Int: TypedExpr] = [:]
   /// Aggregates as a rule would spell them, by the slot of their value.
   private var aggregates: [Int: String] = [:]
-  private var uses: [String: Int] = [:]
+  /// Names that two slots of different meaning have.
+  private var ambiguous: Set<String> = []
   private var identities: [Int: String] = [:]
   /// Of keys: where they come from.
   private let upstream: (names: SlotNames, slots: [Int])?
@@ -19,23 +20,29 @@ final class SlotNames {
   init(_ source: SourcePlan) {
     space = source.space
     upstream = nil
-    countNames()
     collect(source.arriving)
     collect(source.root)
+    findAmbiguous()
   }
 
   init(_ window: WindowPlan, over names: SlotNames) {
     space = window.space
     upstream = (names, window.panes?.keySlots ?? [])
-    countNames()
     for (output, slot) in window.outputs {
       guard let state = window.panes?.states[output.state] else { continue }
       aggregates[slot] = names.text(of: state, constants: output.constants)
     }
     collect(window.rows)
+    findAmbiguous()
   }
 
-  private func countNames() { for name in space.names { uses[name, default: 0] += 1 } }
+  private func findAmbiguous() {
+    var meaning: [String: String] = [:]
+    for (slot, name) in space.names.enumerated() {
+      let identity = identity(slot)
+      if meaning.updateValue(identity, forKey: name) ?? identity != identity { ambiguous.insert(name) }
+    }
+  }
 
   private func collect(_ rows: RowSetPlan) {
     for (slot, expression) in rows.computed { computed[slot] = expression }
@@ -44,7 +51,7 @@ final class SlotNames {
 
   /// What a slot is called.
   func name(_ slot: Int) -> String {
-    if uses[space.names[slot], default: 0] > 1 {
+    if ambiguous.contains(space.names[slot]) {
       if let aggregate = aggregates[slot] { return aggregate }
       // One level only: what stands inside keeps its name, so that a text cannot grow without bounds.
       if let expression = computed[slot] { return "(\(expression.text { space.names[$0] }))" }
