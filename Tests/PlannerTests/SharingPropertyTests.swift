@@ -6,7 +6,7 @@ import Testing
 @Suite struct SharingPropertyTests {
   @Test(arguments: 0..<40) func togetherAsOneByOne(_ seed: Int) throws {
     var random = Random(seed: UInt64(seed))
-    let rules = (0..<random.int(2...12)).map { RandomRule($0, &random) }
+    let rules = (0..<random.int(6...24)).map { RandomRule($0, &random) }
     let partitions = (0..<random.int(1...3)).map { _ in RandomRows.partition(&random) }
     let together = try output(RandomRows.source + rules.map(\.text).joined(), partitions)
     var apart: [String] = []
@@ -87,7 +87,7 @@ private struct RandomRule {
 
   init(_ number: Int, _ random: inout Random) {
     text = "stream s\(number) = requests"
-    if random.chance(60) {
+    if random.chance(35) {
       let conditions = (0..<random.int(1...3)).map { _ in
         random.pick([
           "service == \"ranker\"", "service == \"suggest\"", "\"index\" == service", "region == \"eu\"",
@@ -104,10 +104,10 @@ private struct RandomRule {
       "tumbling 10s", "tumbling 30s", "tumbling 1m", "hopping 1m every 30s", "hopping 2m every 1m",
       "tumbling 7s",
     ])
-    let keys = random.pick([["service"], ["service"], ["region", "service"], ["status"], []])
+    let keys = random.pick([["service"], ["service"], ["service"], ["region", "service"], []])
     text += "\n  | window \(window)\(keys.isEmpty ? "" : " by \(keys.joined(separator: ", "))")"
     let aggregates = [
-      "count()", "count(where status >= 500)", "sum(size)", "avg(latency)", "max(\(derived))",
+      "count(where status >= 500)", "count(where latency > 500ms)", "sum(size)", "sum(size, where status < 500)", "avg(latency)", "max(\(derived))",
       "min(\(derived), where status < 500)", "quantile(latency, 0.9)", "quantile(latency, 0.5)",
       "quantile(\(derived), 0.99)", "distinct(region)", "sum(retries)", "first(status)", "last(retries)",
       "rate()",
