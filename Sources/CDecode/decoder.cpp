@@ -10,7 +10,8 @@ namespace rd {
 namespace {
 constexpr size_t block_bytes = 256 * 1024;
 constexpr size_t path_depth_max = 32;
-// UTF-8 is checked a block at a time, small enough that the block is still in the first-level cache afterwards.
+// UTF-8 is checked a block at a time, small enough that the block is still in the first-level cache
+// afterwards.
 constexpr size_t check_bytes = 16 * 1024;
 }  // namespace
 
@@ -120,7 +121,8 @@ const uint8_t *line_end(const uint8_t *begin, const uint8_t *limit, const uint8_
   return end > begin && end[-1] == '\r' ? end - 1 : end;
 }
 
-// Whose line it is, told by its first two members as kcat writes them: `{"topic":"t","partition":0,`. False: read it all.
+// Whose line it is, told by its first two members as kcat writes them: `{"topic":"t","partition":0,`. False:
+// read it all.
 bool envelope_owner(const uint8_t *p, const uint8_t *end, std::string_view &topic, int32_t &partition) {
   static const char head[] = "{\"topic\":\"", middle[] = "\",\"partition\":";
   const size_t head_length = sizeof head - 1, middle_length = sizeof middle - 1;
@@ -157,8 +159,9 @@ void decode_envelope(
   // simdjson checks the line's UTF-8 itself.
   if (!reader.read(begin, length, envelope))
     return damaged(
-        valid_utf8(begin, length) ? "not a record of `kcat -J`: topic, partition, offset or payload is missing"
-                                  : "not valid UTF-8");
+        valid_utf8(begin, length)
+            ? "not a record of `kcat -J`: topic, partition, offset or payload is missing"
+            : "not valid UTF-8");
   if (!is_owned && (envelope.partition != lines.partition || envelope.topic != wanted)) {
     lines.others++;
     return;
@@ -207,7 +210,12 @@ rd_decoder *rd_decoder_create(const rd_field_spec *specs, uint32_t count) {
     if (field.spec.wants_hash)
       field.default_hash = rd_hash_bytes(
           reinterpret_cast<const uint8_t *>(field.default_text.data()), uint32_t(field.default_text.size()));
-    if (field.spec.type == RD_FIELD_TIME_NUMBER) field.time_power = int(std::lround(std::log10(field.spec.scale)));
+    if (field.spec.type == RD_FIELD_TIME_NUMBER) {
+      for (double scale = field.spec.scale; scale >= 9.5 && field.time_power < 18; scale /= 10) {
+        field.time_power++;
+        field.time_factor *= 10;
+      }
+    }
     uint32_t node = 0;
     for (uint32_t i = 0; i < field.spec.path_count; i++) {
       const rd_string &name = field.spec.path[i];
@@ -319,7 +327,8 @@ void rd_decode_records(
     rd_rows *rows) {
   rd_decoder &d = *decoder;
   start_call(d);
-  // A character that is torn at a payload's end cannot be healed by the '\n' behind it, so one check serves all.
+  // A character that is torn at a payload's end cannot be healed by the '\n' behind it, so one check serves
+  // all.
   bool valid = valid_utf8(arena, arena_length);
   for (size_t i = 0; i < count && rows->row_count < rows->capacity; i++) {
     const rd_record &record = records[i];

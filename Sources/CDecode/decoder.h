@@ -18,7 +18,9 @@ struct Field {
   std::string dotted;  // "ctx.route", for reasons
   std::string default_text;
   uint32_t default_hash = 0;
+  // RD_FIELD_TIME_NUMBER: `scale` as a power of ten, and that power's value.
   int time_power = 0;
+  int64_t time_factor = 1;
   // Another field with the same path, or no_index.
   uint32_t next_same = no_index;
 };
@@ -146,7 +148,8 @@ inline bool store_absent(rd_decoder &d, rd_rows &rows, uint32_t f, uint32_t row)
   return true;
 }
 
-// The scalar `token` (no quotes, no blanks) as the value of a field that is no string. What either path stores.
+// The scalar `token` (no quotes, no blanks) as the value of a field that is no string. What either path
+// stores.
 Parsed store_scalar(
     rd_decoder &d, rd_rows &rows, uint32_t f, uint32_t row, const uint8_t *token, const uint8_t *end);
 // The text of a time.
@@ -155,8 +158,8 @@ Parsed store_time_text(
 
 enum class Scan { decoded, undecided };
 
-// The first path. Decodes the record at `begin` when it is sure of it, and says where it ends: at the first control
-// character. Reads up to the first '\n' and RD_PADDING bytes behind it.
+// The first path. Decodes the record at `begin` when it is sure of it, and says where it ends: at the first
+// control character. Reads up to the first '\n' and RD_PADDING bytes behind it.
 Scan scan_record(rd_decoder &d, rd_rows &rows, const uint8_t *begin, const uint8_t *&record_end);
 
 // The second path. On false, `reason` says why the record is none.
@@ -178,8 +181,8 @@ struct EnvelopeReader {
   ~EnvelopeReader();
   // False when the line is no envelope. RD_PADDING bytes are readable behind it.
   bool read(const uint8_t *line, size_t length, Envelope &out);
-  // Unescapes the payload of the envelope just read into the arena, with a '\n' and padding behind it. False when it
-  // has an invalid escape.
+  // Unescapes the payload of the envelope just read into the arena, with a '\n' and padding behind it. False
+  // when it has an invalid escape.
   bool copy_payload(const Envelope &envelope, Arena &arena, std::string_view &payload);
   std::unique_ptr<struct EnvelopeParser> parser;
 };

@@ -152,7 +152,8 @@ Parsed parse_time_number(const uint8_t *p, const uint8_t *end, int power, int64_
 
 namespace {
 
-// Days since 1970-01-01 of a date in the proleptic Gregorian calendar (H. Hinnant, chrono-compatible algorithms).
+// Days since 1970-01-01 of a date in the proleptic Gregorian calendar (H. Hinnant, chrono-compatible
+// algorithms).
 int64_t days_from_civil(int64_t year, int64_t month, int64_t day) {
   year -= month <= 2;
   int64_t era = (year >= 0 ? year : year - 399) / 400;

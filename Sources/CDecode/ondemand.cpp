@@ -1,4 +1,5 @@
-// The second path: simdjson On-Demand, for whatever the scanner leaves undecided. It gives the verdict and the reason.
+// The second path: simdjson On-Demand, for whatever the scanner leaves undecided. It gives the verdict and
+// the reason.
 #include <simdjson.h>
 
 #include "decoder.h"
@@ -115,7 +116,8 @@ class Walk {
     entered[child.node] = true;
     if (is_null) return true;
     if (token.empty() || token[0] != '{') {
-      return reject(first_field(child.node), "expected an object at `" + child.key + "`, found " + quoted(token));
+      return reject(
+          first_field(child.node), "expected an object at `" + child.key + "`, found " + quoted(token));
     }
     ondemand::object inner;
     if (auto error = value.get_object().get(inner)) return fail(error);
@@ -262,7 +264,8 @@ bool EnvelopeReader::read(const uint8_t *line, size_t length, Envelope &out) {
       out.partition = int32_t(partition);
       has_partition = true;
     } else if (key == "offset") {
-      if (field.value().get_int64().get(out.offset) || out.offset < 0 || out.offset == INT64_MAX) return false;
+      if (field.value().get_int64().get(out.offset)) return false;
+      if (out.offset < 0 || out.offset == INT64_MAX) return false;
       has_offset = true;
     } else if (key == "ts") {
       int64_t millis;

@@ -1,7 +1,7 @@
 // The first path: walk a record's bytes once, expecting the keys of the record before it.
 //
-// It accepts only what simdjson would accept with the same result, and leaves the rest undecided. So which records it
-// takes, and hence the order of keys that it has learned, never shows in the output.
+// It accepts only what simdjson would accept with the same result, and leaves the rest undecided. So which
+// records it takes, and hence the order of keys that it has learned, never shows in the output.
 #include "decoder.h"
 
 #if defined(__SSE2__)
@@ -51,7 +51,8 @@ inline const uint8_t *string_end(const uint8_t *p) {
 }
 #endif
 
-// Behind the closing quote of the string whose first byte is at `p`; NULL when it is not closed in this record.
+// Behind the closing quote of the string whose first byte is at `p`; NULL when it is not closed in this
+// record.
 inline const uint8_t *skip_string(const uint8_t *p) {
   for (;;) {
     p = string_end(p);
@@ -168,7 +169,8 @@ constexpr size_t steps_max = 64;
 bool learn(Node &node, size_t index, const uint8_t *quote, size_t length, uint32_t child) {
   if (length > 32) return false;
   if (node.steps.size() >= steps_max) {
-    // Either the producer writes its keys in any order, or a new version of it came: now and then, start over.
+    // Either the producer writes its keys in any order, or a new version of it came: now and then, start
+    // over.
     if (++node.misses < 1000) return false;
     node.misses = 0;
     node.steps.clear();
@@ -191,7 +193,8 @@ class Scanner {
  public:
   Scanner(rd_decoder &d, rd_rows &rows) : d(d), rows(rows), row(rows.row_count) {}
 
-  // From `{` on. Behind the object's `}`, or behind the last needed value (`remaining` is then 0); NULL: undecided.
+  // From `{` on. Behind the object's `}`, or behind the last needed value (`remaining` is then 0); NULL:
+  // undecided.
   const uint8_t *object(Node &node, const uint8_t *p) {
     p = skip_blanks(p + 1);
     if (*p == '}') return p + 1;
@@ -291,7 +294,7 @@ class Scanner {
         if (q == p || !ends_scalar(*q) || (*p == '0' && q - p > 1)) break;
         int64_t result = int64_t(magnitude);
         if (field.spec.type == RD_FIELD_TIME_NUMBER &&
-            __builtin_mul_overflow(result, int64_t(field.spec.scale), &result))
+            __builtin_mul_overflow(result, field.time_factor, &result))
           return nullptr;
         static_cast<int64_t *>(column.values)[row] = result;
         store_present(d, rows, f, row);

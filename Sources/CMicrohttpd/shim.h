@@ -1,6 +1,7 @@
 #include <microhttpd.h>
 
-// `MHD_start_daemon` for Swift, which cannot call variadic functions. One thread of its own; takes over the socket.
+// `MHD_start_daemon` for Swift, which cannot call variadic functions. One thread of its own; takes over the
+// socket.
 static inline struct MHD_Daemon *mhd_shim_start(
     int listen_socket, unsigned connections_max, size_t connection_bytes_max, unsigned idle_seconds,
     MHD_AccessHandlerCallback handler, void *opaque) {
@@ -16,6 +17,7 @@ static inline struct MHD_Response *mhd_shim_response(const void *body, size_t le
   return MHD_create_response_from_buffer(length, (void *)body, MHD_RESPMEM_MUST_COPY);
 }
 
-static inline int mhd_shim_query(struct MHD_Connection *connection, MHD_KeyValueIterator visit, void *opaque) {
+static inline int mhd_shim_query(
+    struct MHD_Connection *connection, MHD_KeyValueIterator visit, void *opaque) {
   return MHD_get_connection_values(connection, MHD_GET_ARGUMENT_KIND, visit, opaque);
 }

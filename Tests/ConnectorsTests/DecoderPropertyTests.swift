@@ -48,7 +48,10 @@ import Testing
     members.append(("ok", value("false", &random)))
     let inner = "{\"code\":\(value("7", &random)),\"z\":\(scalar(&random))}"
     members.append(
-      ("ctx", value("{\"a\":\(scalar(&random)),\"inner\":\(inner),\"route\":\(value("\"/r\"", &random))}", &random)))
+      (
+        "ctx",
+        value("{\"a\":\(scalar(&random)),\"inner\":\(inner),\"route\":\(value("\"/r\"", &random))}", &random)
+      ))
     members.append(("at", value("\"2026-11-21 03:17:04\"", &random)))
     if Int.random(in: 0..<5, using: &random) == 0 { members.shuffle(using: &random) }
     if Int.random(in: 0..<5, using: &random) == 0 {
@@ -108,7 +111,8 @@ import Testing
     var random = Seeded(99)
     var payloads: [[UInt8]?] = []
     for _ in 0..<5_000 {
-      payloads.append((0..<Int.random(in: 0...200, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) })
+      payloads.append(
+        (0..<Int.random(in: 0...200, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) })
     }
     let result = try decodePayloads(payloads, schema: schema(Self.fields))
     #expect(result.count == payloads.count)

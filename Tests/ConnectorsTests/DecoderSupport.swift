@@ -75,7 +75,8 @@ func verdicts(_ batch: RecordBatch) -> [Verdict] {
   return result
 }
 
-/// Payloads as Kafka hands them over: one behind the other in a padded arena. Any number; batches are cut as needed.
+/// Payloads as Kafka hands them over: one behind the other in a padded arena. Any number; batches are cut as
+/// needed.
 func decodePayloads(
   _ payloads: [[UInt8]?], schema: SourceSchema, forceSimdjson: Bool = false,
   decoder given: JSONRecordDecoder? = nil, batchRows: Int = RecordBatch.rowsMax

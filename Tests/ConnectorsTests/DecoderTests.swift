@@ -41,10 +41,14 @@ struct ValueCase: CustomTestStringConvertible {
     .init(field("x", .int), #"{"x":9223372036854775807}"#, is: .int(.max)),
     .init(field("x", .int), #"{"x":-9223372036854775808}"#, is: .int(.min)),
     .init(field("x", .int), #"{"x":500000000000000000000e-20}"#, is: .int(5)),
-    .init(field("x", .int), #"{"x":9223372036854775808}"#, rejected: "field `x` does not fit 64 bits: 9223372036854775808"),
+    .init(
+      field("x", .int), #"{"x":9223372036854775808}"#,
+      rejected: "field `x` does not fit 64 bits: 9223372036854775808"),
     .init(field("x", .int), #"{"x":1e400}"#, rejected: "field `x` does not fit 64 bits: 1e400"),
     .init(field("x", .int), #"{"x":5.5}"#, rejected: "field `x`: expected an int, found 5.5"),
-    .init(field("x", .int), #"{"x":1.00000000000000000000001}"#, rejected: "field `x`: expected an int, found 1.00000000000000000000001"),
+    .init(
+      field("x", .int), #"{"x":1.00000000000000000000001}"#,
+      rejected: "field `x`: expected an int, found 1.00000000000000000000001"),
     .init(field("x", .int), #"{"x":"fast"}"#, rejected: #"field `x`: expected an int, found "fast""#),
     .init(field("x", .int), #"{"x":true}"#, rejected: "field `x`: expected an int, found true"),
     .init(field("x", .int), #"{"x":{"y":1}}"#, rejected: "field `x`: expected an int, found an object"),
@@ -63,7 +67,7 @@ struct ValueCase: CustomTestStringConvertible {
     .init(field("x", .float), #"{"x":2.2250738585072011e-308}"#, is: .double(0x000f_ffff_ffff_ffff)),
     .init(field("x", .float), #"{"x":4.9e-324}"#, is: .double(1)),
     .init(field("x", .float), #"{"x":1e-999}"#, is: .number(0)),
-    .init(field("x", .float), #"{"x":9007199254740993}"#, is: .number(9007199254740992)),
+    .init(field("x", .float), #"{"x":9007199254740993}"#, is: .number(9_007_199_254_740_992)),
     .init(field("x", .float), #"{"x":0.12345678901234567890123}"#, is: .number(0.12345678901234567890123)),
     .init(field("x", .float), #"{"x":1.7976931348623157e308}"#, is: .number(.greatestFiniteMagnitude)),
     .init(field("x", .float), #"{"x":1e999}"#, rejected: "field `x` is too large: 1e999"),
@@ -74,28 +78,57 @@ struct ValueCase: CustomTestStringConvertible {
     .init(field("x", .ratio, unit: .scaled(0.01)), #"{"x":25}"#, is: .number(0.25)),
     .init(field("x", .bytes, unit: .scaled(1_048_576)), #"{"x":1.5}"#, is: .number(1_572_864)),
     // Times.
-    .init(field("x", .timestamp, unit: .scaled(1e9)), #"{"x":1700000000}"#, is: .int(1_700_000_000_000_000_000)),
-    .init(field("x", .timestamp, unit: .scaled(1e9)), #"{"x":1700000000.123456789}"#, is: .int(1_700_000_000_123_456_789)),
+    .init(
+      field("x", .timestamp, unit: .scaled(1e9)), #"{"x":1700000000}"#, is: .int(1_700_000_000_000_000_000)),
+    .init(
+      field("x", .timestamp, unit: .scaled(1e9)), #"{"x":1700000000.123456789}"#,
+      is: .int(1_700_000_000_123_456_789)),
     .init(field("x", .timestamp, unit: .scaled(1e9)), #"{"x":1.7e9}"#, is: .int(1_700_000_000_000_000_000)),
     .init(field("x", .timestamp, unit: ms), #"{"x":1700000000123}"#, is: .int(1_700_000_000_123_000_000)),
     .init(field("x", .timestamp, unit: ms), #"{"x":1700000000123.25}"#, is: .int(1_700_000_000_123_250_000)),
     .init(field("x", .timestamp, unit: ms), #"{"x":-1.5}"#, is: .int(-1_500_000)),
-    .init(field("x", .timestamp, unit: .scaled(1e3)), #"{"x":1700000000123456}"#, is: .int(1_700_000_000_123_456_000)),
-    .init(field("x", .timestamp, unit: .scaled(1)), #"{"x":1700000000123456789}"#, is: .int(1_700_000_000_123_456_789)),
+    .init(
+      field("x", .timestamp, unit: .scaled(1e3)), #"{"x":1700000000123456}"#,
+      is: .int(1_700_000_000_123_456_000)),
+    .init(
+      field("x", .timestamp, unit: .scaled(1)), #"{"x":1700000000123456789}"#,
+      is: .int(1_700_000_000_123_456_789)),
     .init(field("x", .timestamp, unit: .scaled(1)), #"{"x":0.5}"#, is: .int(1)),
     .init(field("x", .timestamp, unit: .scaled(1)), #"{"x":1.0000000000000000000000001}"#, is: .int(1)),
-    .init(field("x", .timestamp, unit: ms), #"{"x":253402300799000}"#, rejected: "field `x`: timestamp out of range: 253402300799000"),
-    .init(field("x", .timestamp, unit: .scaled(1e9)), #"{"x":9223372037}"#, rejected: "field `x`: timestamp out of range: 9223372037"),
-    .init(field("x", .timestamp, unit: ms), #"{"x":"2026-11-21T00:00:00Z"}"#, rejected: #"field `x`: expected a number, found "2026-11-21T00:00:00Z""#),
-    .init(field("x", .timestamp, unit: .rfc3339), #"{"x":"2026-11-21T03:17:04.250Z"}"#, is: .int(1_795_231_024_250_000_000)),
-    .init(field("x", .timestamp, unit: .rfc3339), #"{"x":"2026-11-21 03:17:04"}"#, is: .int(1_795_231_024_000_000_000)),
-    .init(field("x", .timestamp, unit: .rfc3339), #"{"x":"2026-11-21T04:17:04+01:00"}"#, is: .int(1_795_231_024_000_000_000)),
+    .init(
+      field("x", .timestamp, unit: ms), #"{"x":253402300799000}"#,
+      rejected: "field `x`: timestamp out of range: 253402300799000"),
+    .init(
+      field("x", .timestamp, unit: .scaled(1e9)), #"{"x":9223372037}"#,
+      rejected: "field `x`: timestamp out of range: 9223372037"),
+    .init(
+      field("x", .timestamp, unit: ms), #"{"x":"2026-11-21T00:00:00Z"}"#,
+      rejected: #"field `x`: expected a number, found "2026-11-21T00:00:00Z""#),
+    .init(
+      field("x", .timestamp, unit: .rfc3339), #"{"x":"2026-11-21T03:17:04.250Z"}"#,
+      is: .int(1_795_231_024_250_000_000)),
+    .init(
+      field("x", .timestamp, unit: .rfc3339), #"{"x":"2026-11-21 03:17:04"}"#,
+      is: .int(1_795_231_024_000_000_000)),
+    .init(
+      field("x", .timestamp, unit: .rfc3339), #"{"x":"2026-11-21T04:17:04+01:00"}"#,
+      is: .int(1_795_231_024_000_000_000)),
     .init(field("x", .timestamp, unit: .rfc3339), #"{"x":"1969-12-31T23:59:59.999999999Z"}"#, is: .int(-1)),
-    .init(field("x", .timestamp, unit: .rfc3339), #"{"x":"2024-02-29T00:00:00Z"}"#, is: .int(1_709_164_800_000_000_000)),
-    .init(field("x", .timestamp, unit: .rfc3339), #"{"x":"2023-02-29T00:00:00Z"}"#, rejected: #"field `x`: expected an RFC 3339 time, found "2023-02-29T00:00:00Z""#),
-    .init(field("x", .timestamp, unit: .rfc3339), #"{"x":"9999-12-31T23:59:59Z"}"#, rejected: #"field `x`: timestamp out of range: "9999-12-31T23:59:59Z""#),
-    .init(field("x", .timestamp, unit: .rfc3339), #"{"x":1700000000}"#, rejected: "field `x`: expected an RFC 3339 time, found 1700000000"),
-    .init(field("x", .timestamp, unit: .rfc3339), #"{"x":"yesterday"}"#, rejected: #"field `x`: expected an RFC 3339 time, found "yesterday""#),
+    .init(
+      field("x", .timestamp, unit: .rfc3339), #"{"x":"2024-02-29T00:00:00Z"}"#,
+      is: .int(1_709_164_800_000_000_000)),
+    .init(
+      field("x", .timestamp, unit: .rfc3339), #"{"x":"2023-02-29T00:00:00Z"}"#,
+      rejected: #"field `x`: expected an RFC 3339 time, found "2023-02-29T00:00:00Z""#),
+    .init(
+      field("x", .timestamp, unit: .rfc3339), #"{"x":"9999-12-31T23:59:59Z"}"#,
+      rejected: #"field `x`: timestamp out of range: "9999-12-31T23:59:59Z""#),
+    .init(
+      field("x", .timestamp, unit: .rfc3339), #"{"x":1700000000}"#,
+      rejected: "field `x`: expected an RFC 3339 time, found 1700000000"),
+    .init(
+      field("x", .timestamp, unit: .rfc3339), #"{"x":"yesterday"}"#,
+      rejected: #"field `x`: expected an RFC 3339 time, found "yesterday""#),
     // Strings and bools.
     .init(field("x", .string), #"{"x":"api"}"#, is: .string("api")),
     .init(field("x", .string), #"{"x":""}"#, is: .string("")),
@@ -119,14 +152,21 @@ struct ValueCase: CustomTestStringConvertible {
     .init(field("x", .string, absence: .defaultValue(.string("none"))), #"{"x":null}"#, is: .string("none")),
     .init(field("x", .duration, unit: ms, absence: .defaultValue(.duration(5e9))), #"{}"#, is: .number(5e9)),
     .init(field("x", .bool, absence: .defaultValue(.bool(true))), #"{}"#, is: .bool(true)),
-    .init(field("x", .int, absence: .null), #"{"x":"a"}"#, rejected: #"field `x`: expected an int, found "a""#),
+    .init(
+      field("x", .int, absence: .null), #"{"x":"a"}"#, rejected: #"field `x`: expected an int, found "a""#),
     // Paths.
     .init(field("r", .string, path: ["ctx", "route"]), #"{"ctx":{"route":"/s"}}"#, is: .string("/s")),
-    .init(field("r", .string, path: ["ctx", "route"]), #"{"ctx":{"a":{"route":1},"route":"/s"},"route":2}"#, is: .string("/s")),
-    .init(field("r", .string, path: ["ctx", "route"]), #"{"ctx":{"a":1}}"#, rejected: "field `ctx.route` is missing"),
+    .init(
+      field("r", .string, path: ["ctx", "route"]), #"{"ctx":{"a":{"route":1},"route":"/s"},"route":2}"#,
+      is: .string("/s")),
+    .init(
+      field("r", .string, path: ["ctx", "route"]), #"{"ctx":{"a":1}}"#,
+      rejected: "field `ctx.route` is missing"),
     .init(field("r", .string, absence: .null, path: ["ctx", "route"]), #"{"ctx":null}"#, is: .null),
     .init(field("r", .string, absence: .null, path: ["ctx", "route"]), #"{}"#, is: .null),
-    .init(field("r", .string, absence: .null, path: ["ctx", "route"]), #"{"ctx":5}"#, rejected: "field `ctx.route`: expected an object at `ctx`, found 5"),
+    .init(
+      field("r", .string, absence: .null, path: ["ctx", "route"]), #"{"ctx":5}"#,
+      rejected: "field `ctx.route`: expected an object at `ctx`, found 5"),
     .init(field("r", .int, path: ["a", "b", "c"]), #"{"a": {"b": {"c": 5}}}"#, is: .int(5)),
     // The first of a repeated member counts.
     .init(field("x", .int), #"{"x":1,"x":2}"#, is: .int(1)),
@@ -141,7 +181,9 @@ struct ValueCase: CustomTestStringConvertible {
     .init(field("x", .int), #"5"#, rejected: "expected a JSON object, found 5"),
     .init(field("x", .int), #"hello"#, rejected: "expected a JSON object, found hello"),
     .init(field("x", .int), #""#, rejected: "empty"),
-    .init(field("x", .int, absence: .null), #"{"y":1} {"x":2}"#, rejected: "invalid JSON: something follows the object"),
+    .init(
+      field("x", .int, absence: .null), #"{"y":1} {"x":2}"#,
+      rejected: "invalid JSON: something follows the object"),
   ]
 
   @Test(arguments: values)
@@ -154,7 +196,8 @@ struct ValueCase: CustomTestStringConvertible {
     #expect(forced == [expected])
   }
 
-  /// Damage behind the last needed member is seen as far as closed strings and the closing brace go; before it, always.
+  /// Damage behind the last needed member is seen as far as closed strings and the closing brace go; before
+  /// it, always.
   @Test(arguments: [
     (#"{"x":1,"y":"open}"#, false), (#"{"x":1,"y":2"#, false), (#"{"x":1"#, false), (#"{"x":1,"y":[}"#, true),
     (#"{"y":"open,"x":1}"#, false), (#"{"y":tru,"x":1}"#, true), (#"{"y" 1,"x":1}"#, false),

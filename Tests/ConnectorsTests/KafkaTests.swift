@@ -1,6 +1,7 @@
 import Catalog
 import Foundation
 import Runtime
+import Synchronization
 import Testing
 
 @testable import Connectors
@@ -52,9 +53,9 @@ private final class Driver {
 
   var total: Int { rows.values.reduce(0) { $0 + $1.count } }
 
-  /// Polls and reads until `done`; false when that takes longer than 30 s, which no machine should need.
+  /// Polls and reads until `done`; false when that takes longer than a minute, which no machine should need.
   func run(until done: (Driver) -> Bool) throws -> Bool {
-    let deadline = Date().addingTimeInterval(30)
+    let deadline = Date().addingTimeInterval(60)
     while !done(self) {
       if Date() > deadline { return false }
       poll()
@@ -78,7 +79,44 @@ private func numbers(_ verdicts: [Verdict]) -> [Int64] {
   verdicts.compactMap { if case .row(_, let cells) = $0, case .int(let x) = cells[0] { x } else { nil } }
 }
 
-@Suite(.serialized) struct KafkaTests {
+/// A worker with two partitions that dawdles now and then, until both are read to their confirmed ends.
+private final class ReadingThread: Sendable {
+  struct State {
+    var incoming: [PartitionStart] = []
+    var seen: [Int64] = []
+    var isDone = false
+    var mustStop = false
+  }
+  let state = Mutex(State())
+
+  func run() {
+    let batch = RecordBatch(schema: kafkaEvents, capacity: 500)
+    var readers: [any PartitionReader] = []
+    var reads = 0
+    while !state.withLock({ $0.mustStop }) {
+      let fresh = state.withLock { state in
+        defer { state.incoming = [] }
+        return state.incoming
+      }
+      readers += fresh.map(\.reader)
+      var caughtUp = 0
+      for reader in readers {
+        let outcome = try? reader.read(into: batch)
+        if outcome == .records {
+          let found = numbers(verdicts(batch))
+          state.withLock { $0.seen += found }
+        }
+        if outcome == .caughtUp { caughtUp += 1 }
+        reads += 1
+        if reads % 7 == 0 { usleep(60_000) }
+      }
+      // Long enough after the ends were reached that the brokers had to be asked again.
+      if caughtUp == 2 && reads > 200 { state.withLock { $0.isDone = true } }
+    }
+  }
+}
+
+@Suite struct KafkaTests {
   @Test func consumesCommitsAndResumes() throws {
     let broker = try EmbeddedBroker(brokers: 2)
     try broker.createTopic("events", partitions: 2)
@@ -97,7 +135,8 @@ private func numbers(_ verdicts: [Verdict]) -> [Int64] {
       #expect(first.source.lagRecords().values.allSatisfy { $0 == 0 })
       try first.source.commit(
         first.readers.keys.map {
-          CommitPoint(partition: $0, offset: 4_000 + Int64($0.partition), metadata: "checkpoint-\($0.partition)")
+          CommitPoint(
+            partition: $0, offset: 4_000 + Int64($0.partition), metadata: "checkpoint-\($0.partition)")
         })
     }
     let second = try Driver(broker)
@@ -128,7 +167,8 @@ private func numbers(_ verdicts: [Verdict]) -> [Int64] {
     let broker = try EmbeddedBroker()
     try broker.createTopic("events", partitions: 1)
     let writer = try KafkaWriter(brokers: broker.bootstrapServers)
-    try writer.write(topic: "events", key: [], payload: Array("{\"x\":1}".utf8), timestampMillis: 1_700_000_000_123)
+    try writer.write(
+      topic: "events", key: [], payload: Array("{\"x\":1}".utf8), timestampMillis: 1_700_000_000_123)
     try writer.write(topic: "events", key: [], payload: Array("{\"x\":\"a\"}".utf8), timestampMillis: 5)
     try writer.write(topic: "events", key: [], payload: Array("{\n \"x\":\t2}\n".utf8), timestampMillis: 5)
     try writer.flush()
@@ -212,7 +252,7 @@ private func numbers(_ verdicts: [Verdict]) -> [Int64] {
     var reader: (any PartitionReader)?
     let batch = RecordBatch(schema: kafkaEvents, capacity: 700)
     var seen: [Int64] = []
-    let deadline = Date().addingTimeInterval(40)
+    let deadline = Date().addingTimeInterval(60)
     while seen.count < 20_000 && Date() < deadline {
       for case .assigned(let starts) in source.poll(timeoutMillis: 5) { reader = starts.first?.reader }
       guard let reader else { continue }
@@ -227,6 +267,33 @@ private func numbers(_ verdicts: [Verdict]) -> [Int64] {
     }
     #expect(source.pauseCount >= 3)
     let isComplete = seen == (0..<20_000).map(Int64.init)
+    #expect(isComplete)
+  }
+
+  /// As in production: one thread polls, pauses and confirms ends while another reads.
+  @Test func readsOnAnotherThread() throws {
+    let broker = try EmbeddedBroker()
+    try broker.createTopic("events", partitions: 2)
+    try produce(broker, 0..<10_000)
+    var options = KafkaSourceOptions(
+      brokers: broker.bootstrapServers, group: "g", properties: EmbeddedBroker.consumerProperties)
+    options.pauseAfterNanos = 20_000_000
+    let source = try KafkaSource(schema: kafkaEvents, options: options)
+    let worker = ReadingThread()
+    let thread = Thread { worker.run() }
+    thread.start()
+    let deadline = Date().addingTimeInterval(60)
+    while worker.state.withLock({ !$0.isDone }) && Date() < deadline {
+      for case .assigned(let starts) in source.poll(timeoutMillis: 5) {
+        worker.state.withLock { $0.incoming += starts }
+      }
+      _ = source.lagRecords()
+      _ = source.problem
+    }
+    worker.state.withLock { $0.mustStop = true }
+    while !thread.isFinished { usleep(1_000) }
+    source.close()
+    let isComplete = worker.state.withLock { $0.seen.sorted() } == (0..<10_000).map(Int64.init)
     #expect(isComplete)
   }
 
@@ -272,7 +339,9 @@ private func numbers(_ verdicts: [Verdict]) -> [Int64] {
 
   @Test func sinkWritesByKind() throws {
     let broker = try EmbeddedBroker()
-    for topic in ["rulesd.metrics", "rulesd.alerts", "special"] { try broker.createTopic(topic, partitions: 2) }
+    for topic in ["rulesd.metrics", "rulesd.alerts", "special"] {
+      try broker.createTopic(topic, partitions: 2)
+    }
     var options = KafkaSinkOptions(brokers: broker.bootstrapServers)
     options.topicOverrides = ["special"]
     let sink = try KafkaSink(options: options)
@@ -286,7 +355,8 @@ private func numbers(_ verdicts: [Verdict]) -> [Int64] {
     for (topic, expected) in [
       ("rulesd.metrics", "k {\"a\":1}\n"), ("rulesd.alerts", " {\"b\":2}\n"), ("special", " {\"c\":3}\n"),
     ] {
-      #expect(try kcat(["-C", "-b", broker.bootstrapServers, "-t", topic, "-e", "-q", "-f", "%k %s\n"]) == expected)
+      #expect(
+        try kcat(["-C", "-b", broker.bootstrapServers, "-t", topic, "-e", "-q", "-f", "%k %s\n"]) == expected)
     }
     // kcat's own recording is one that we can read.
     let scratch = try Scratch()
@@ -294,7 +364,8 @@ private func numbers(_ verdicts: [Verdict]) -> [Int64] {
     let json = try kcat(["-C", "-b", broker.bootstrapServers, "-t", "rulesd.metrics", "-e", "-q", "-J"])
     let readers = try openRecording(path: scratch.file("dump", json), schema: kafkaEvents, firstPartition: 0)
     let all = try readers.flatMap { try readAll($0, kafkaEvents) }
-    #expect(all.contains { if case .row(_, let cells) = $0 { cells == [.int(5), .string("a\"b")] } else { false } })
+    #expect(
+      all.contains { if case .row(_, let cells) = $0 { cells == [.int(5), .string("a\"b")] } else { false } })
   }
 
   @Test func aRecordThatIsRefusedFailsTheFlush() throws {

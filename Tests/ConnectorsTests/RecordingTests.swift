@@ -25,7 +25,8 @@ final class Scratch {
 
 func gzip(_ bytes: [UInt8]) -> [UInt8] {
   var stream = z_stream()
-  deflateInit2_(&stream, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size))
+  deflateInit2_(
+    &stream, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size))
   var input = bytes
   var output = [UInt8](repeating: 0, count: bytes.count + 1_000)
   let room = output.count
@@ -64,7 +65,9 @@ func readAll(_ reader: any PartitionReader, _ schema: SourceSchema, batchRows: I
 
 private let events = schema([field("x", .int), field("s", .string, absence: .null)])
 
-private func readAll(_ path: String, batchRows: Int = RecordBatch.rowsMax, options: RecordingOptions = .init())
+private func readAll(
+  _ path: String, batchRows: Int = RecordBatch.rowsMax, options: RecordingOptions = .init()
+)
   throws -> [Verdict]
 {
   let readers = try openRecording(path: path, schema: events, firstPartition: 0, options: options)
@@ -79,7 +82,8 @@ private func row(_ offset: Int64, _ x: Int64, _ s: String? = nil) -> Verdict {
 @Suite struct RecordingTests {
   static let small = "{\"x\":1}\n\n{\"x\":2,\"s\":\"a\\tb\"}\r\nnot json\n{\"x\":3}"
   static let smallVerdicts: [Verdict] = [
-    row(0, 1), row(2, 2, "a\tb"), .reject(offset: 3, reason: "expected a JSON object, found not json"), row(4, 3),
+    row(0, 1), row(2, 2, "a\tb"), .reject(offset: 3, reason: "expected a JSON object, found not json"),
+    row(4, 3),
   ]
 
   @Test(arguments: [1, 2, 7, 4_096])
@@ -108,7 +112,10 @@ private func row(_ offset: Int64, _ x: Int64, _ s: String? = nil) -> Verdict {
     #expect(batch.nextOffset == 5)
     #expect(batch.bytesRead >= Self.small.utf8.count)
     #expect(batch.rejects[0].payload == Array("not json".utf8))
-    #expect(String(decoding: UnsafeBufferPointer(start: batch.payloads[1].data, count: Int(batch.payloads[1].length)), as: UTF8.self) == "{\"x\":2,\"s\":\"a\\tb\"}")
+    #expect(
+      String(
+        decoding: UnsafeBufferPointer(start: batch.payloads[1].data, count: Int(batch.payloads[1].length)),
+        as: UTF8.self) == "{\"x\":2,\"s\":\"a\\tb\"}")
     let recording = try #require(reader as? RecordingReader)
     #expect(recording.bytesTotal == Self.small.utf8.count)
     #expect(recording.bytesConsumed == Self.small.utf8.count)
@@ -194,7 +201,9 @@ private func row(_ offset: Int64, _ x: Int64, _ s: String? = nil) -> Verdict {
       case 0: lines += "\n"
       case 1: lines += "{\"x\":\n"
       case 2: lines += "{\"s\":\"\\u00e4\",\"x\":\(number)}\r\n"
-      case 3: lines += "{\"x\":\(number),\"s\":\"\(String(repeating: "ü", count: Int.random(in: 0...9_000, using: &random)))\"}\n"
+      case 3:
+        lines +=
+          "{\"x\":\(number),\"s\":\"\(String(repeating: "ü", count: Int.random(in: 0...9_000, using: &random)))\"}\n"
       default: lines += "{\"x\":\(number),\"s\":\"v\"}\n"
       }
     }
@@ -208,7 +217,8 @@ private func row(_ offset: Int64, _ x: Int64, _ s: String? = nil) -> Verdict {
     }
   }
 
-  /// Lines are decoded by a walk that finds their ends itself; payloads have theirs given. Both must see the same.
+  /// Lines are decoded by a walk that finds their ends itself; payloads have theirs given. Both must see the
+  /// same.
   @Test(arguments: [UInt64](1...4))
   func linesAndPayloadsAgree(seed: UInt64) throws {
     let scratch = try Scratch()
@@ -284,14 +294,16 @@ private func row(_ offset: Int64, _ x: Int64, _ s: String? = nil) -> Verdict {
       #expect(
         try readAll(again[0], events, batchRows: rows) == [
           row(5, 2), row(6, 3, "object"),
-          .reject(offset: 7, reason: "not a record of `kcat -J`: topic, partition, offset or payload is missing"),
+          .reject(
+            offset: 7, reason: "not a record of `kcat -J`: topic, partition, offset or payload is missing"),
           .reject(offset: 7, reason: "expected a JSON object, found oops"),
           .reject(offset: 8, reason: "expected a JSON object, found 5"),
         ])
       #expect(
         try readAll(again[1], events, batchRows: rows) == [
           row(10, 1, "a\nb"), .reject(offset: 11, reason: "no payload"),
-          .reject(offset: 12, reason: "not a record of `kcat -J`: topic, partition, offset or payload is missing"),
+          .reject(
+            offset: 12, reason: "not a record of `kcat -J`: topic, partition, offset or payload is missing"),
           row(13, 5), row(14, 4),
         ])
     }

@@ -13,7 +13,8 @@ import Testing
     for round in 0..<200 {
       var batch = OutputBatch()
       for number in 0..<50 {
-        let json = "{\"round\":\(round),\"number\":\(number),\"pad\":\"\(String(repeating: "p", count: number))\"}"
+        let json =
+          "{\"round\":\(round),\"number\":\(number),\"pad\":\"\(String(repeating: "p", count: number))\"}"
         batch.add(.metric, json, key: "")
         expected += json + "\n"
       }

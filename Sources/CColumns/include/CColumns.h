@@ -65,8 +65,18 @@ static inline uint64_t rd_hash_word(uint64_t word) {
   return rd_mix(word ^ 0xa0761d6478bd642full, word ^ 0xe7037ed1a0b428dbull ^ 0x9e3779b97f4a7c15ull);
 }
 
+// Equality of two strings; short ones, which keys are, without a call: two overlapping words cover 8 to 16 bytes.
 static inline int rd_string_equal(rd_string a, rd_string b) {
-  return a.length == b.length && memcmp(a.data, b.data, a.length) == 0;
+  if (a.length != b.length) return 0;
+  uint32_t n = a.length;
+  if (n > 16) return memcmp(a.data, b.data, n) == 0;
+  if (n >= 8)
+    return ((rd_load64(a.data) ^ rd_load64(b.data)) | (rd_load64(a.data + n - 8) ^ rd_load64(b.data + n - 8))) == 0;
+  if (n >= 4)
+    return ((rd_load32(a.data) ^ rd_load32(b.data)) | (rd_load32(a.data + n - 4) ^ rd_load32(b.data + n - 4))) == 0;
+  for (uint32_t i = 0; i < n; i++)
+    if (a.data[i] != b.data[i]) return 0;
+  return 1;
 }
 
 // Tells malloc to keep freed memory instead of giving it back to the kernel: panes come and go by the thousand, and

@@ -3,8 +3,8 @@ import CZstd
 import Glibc
 import Runtime
 
-/// The bytes of a file or of standard input, uncompressed on the way. What a file is packed with is told by its first
-/// bytes, not by its name.
+/// The bytes of a file or of standard input, uncompressed on the way. What a file is packed with is told by
+/// its first bytes, not by its name.
 final class ByteInput {
   private enum Packing {
     case plain
@@ -205,7 +205,8 @@ private final class ZstdStream {
     if !input.isEmpty || isInFrame {
       let status = ZSTD_decompressStream(context, &target, &source)
       if ZSTD_isError(status) != 0 {
-        throw SourceFailure("\(path): the zstd data is damaged (\(String(cString: ZSTD_getErrorName(status))))")
+        throw SourceFailure(
+          "\(path): the zstd data is damaged (\(String(cString: ZSTD_getErrorName(status))))")
       }
       isInFrame = status != 0
     }

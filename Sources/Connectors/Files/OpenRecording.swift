@@ -5,13 +5,14 @@ import Runtime
 
 /// Opens a recording and returns a reader for each partition in it.
 ///
-/// `path` is a file of JSON lines, plain, gzip or zstd, or `-` for standard input. The first line that is not empty
-/// tells whether lines are bare payloads or the envelopes of `kcat -J`.
-/// - Bare: one partition, `firstPartition`, whose topic is the file's name and whose offsets are line numbers from 0.
-/// - Envelopes: the topics, partitions, offsets and times that were recorded. A file with several partitions is first
-///   read once to find them; then each reader has its own handle on the file and passes over the other partitions'
-///   lines. That costs a pass a partition, and in return needs no queue that a lopsided file could fill. A stream that
-///   cannot be read twice must hold one partition only.
+/// `path` is a file of JSON lines, plain, gzip or zstd, or `-` for standard input. The first line that is not
+/// empty tells whether lines are bare payloads or the envelopes of `kcat -J`.
+/// - Bare: one partition, `firstPartition`, whose topic is the file's name and whose offsets are line numbers
+///   from 0.
+/// - Envelopes: the topics, partitions, offsets and times that were recorded. A file with several partitions
+///   is first read once to find them; then each reader has its own handle on the file and passes over the
+///   other partitions' lines. That costs a pass a partition, and in return needs no queue that a lopsided
+///   file could fill. A stream that cannot be read twice must hold one partition only.
 ///
 /// Throws `SourceFailure` when the file cannot be opened or is damaged at its start.
 public func openRecording(
@@ -49,8 +50,8 @@ public func openRecording(
   return readers
 }
 
-/// Opens several recordings as the partitions of one source: bare files are partitions 0, 1, 2 … in the order given.
-/// Throws when two files hold the same partition of a topic (`cat` would make one recording of them).
+/// Opens several recordings as the partitions of one source: bare files are partitions 0, 1, 2 … in the order
+/// given. Throws when two files hold the same partition of a topic (`cat` would make one recording of them).
 public func openRecordings(
   paths: [String], schema: SourceSchema, options: RecordingOptions = .init()
 ) throws -> [any PartitionReader] {
@@ -62,8 +63,8 @@ public func openRecordings(
     for reader in opened {
       if let other = origins.updateValue(path, forKey: reader.identity) {
         throw SourceFailure(
-          "\(other) and \(path) both hold partition \(reader.identity.partition) of \(reader.identity.topic); "
-            + "join them into one file")
+          "\(other) and \(path) both hold partition \(reader.identity.partition) of "
+            + "\(reader.identity.topic); join them into one file")
       }
       readers.append(reader)
     }
@@ -79,7 +80,8 @@ private struct RecordedPartition {
   var partition: Int32
 }
 
-/// The first line that is not empty, without being read; `nil` when there is none, or it is too long to be an envelope.
+/// The first line that is not empty, without being read; `nil` when there is none, or it is too long to be an
+/// envelope.
 private func firstLine(of buffer: LineBuffer) throws -> UnsafeBufferPointer<UInt8>? {
   try buffer.refill()
   let lines = buffer.lines

@@ -7,11 +7,12 @@ public struct RecordingOptions: Sendable {
   /// A longer line is rejected. The read buffer grows to this size and no further.
   public var lineBytesMax = 1 << 20
   /// Size that the read buffer starts with.
-  public var bufferBytes = 1 << 20
+  public var bufferBytes = 1 << 18
   public init() {}
 }
 
-/// Lines of a file in one buffer that is used again and again: whole lines in front, the start of the next behind.
+/// Lines of a file in one buffer that is used again and again: whole lines in front, the start of the next
+/// behind.
 ///
 /// `lines` is what the decoder reads. Bytes stay where they are until the next `refill`.
 final class LineBuffer {
@@ -56,14 +57,15 @@ final class LineBuffer {
   var hasLines: Bool { lines.position < lines.length }
   var isUsedUp: Bool { !hasLines && isAtEnd && oversized == nil }
 
-  /// Whether reading more now makes a fuller batch. What a pipe has brought is served before we wait for more.
+  /// Whether reading more now makes a fuller batch. What a pipe has brought is served before we wait for
+  /// more.
   var wantsRefill: Bool {
     guard !isAtEnd && oversized == nil else { return false }
     return !hasLines || (input.isRegularFile && lines.length - lines.position < capacity / 2)
   }
 
-  /// Moves what is left to the front and reads on until there is a whole line, or the end. Throws the failure that
-  /// ended the file when nothing is left to serve.
+  /// Moves what is left to the front and reads on until there is a whole line, or the end. Throws the failure
+  /// that ended the file when nothing is left to serve.
   func refill() throws(SourceFailure) {
     compact()
     while !isAtEnd && oversized == nil {
@@ -147,7 +149,8 @@ final class LineBuffer {
     }
   }
 
-  /// The buffer holds the start of one line that is too long: keeps its head, reads on to its end and holds nothing.
+  /// The buffer holds the start of one line that is too long: keeps its head, reads on to its end and holds
+  /// nothing.
   private func passOverLine() {
     let head = Array(UnsafeBufferPointer(start: memory, count: min(filled, RejectedRecord.payloadBytesMax)))
     var length = filled
@@ -176,8 +179,8 @@ final class LineBuffer {
 
 /// Reads one partition of a recording: a file of bare payloads, or one partition of a file of envelopes.
 ///
-/// Decodes straight from the read buffer into the batch's columns, some 4,000 lines a call. Uses about one buffer of
-/// memory whatever the file's size.
+/// Decodes straight from the read buffer into the batch's columns, some 4,000 lines a call. Uses about one
+/// buffer of memory whatever the file's size.
 public final class RecordingReader: PartitionReader {
   public let identity: PartitionIdentity
   private let buffer: LineBuffer
@@ -243,7 +246,8 @@ public final class RecordingReader: PartitionReader {
       }
       if buffer.lines.others > 0 && !allowsOtherPartitions {
         throw SourceFailure(
-          "\(buffer.input.path) holds several partitions, and they can be told apart in a file only: save it first")
+          "\(buffer.input.path) holds several partitions, which can be told apart in a file only; save it first"
+        )
       }
       if batch.rowCount > 0 || !batch.rejects.isEmpty {
         batch.nextOffset = isEnvelope ? buffer.lines.next_offset : buffer.lines.next_line

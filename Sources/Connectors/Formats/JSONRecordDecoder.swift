@@ -5,13 +5,15 @@ import Runtime
 
 let jsonFormat = FormatSpec(
   name: "json",
-  summary: "One JSON object a record. Members that no rule needs are skipped; of a repeated member the first counts.")
+  summary:
+    "One JSON object a record. Members that no rule needs are skipped; of a repeated member the first counts."
+)
 
 /// Turns JSON payloads into the columns of a batch: the Swift end of `CDecode`.
 ///
-/// Only the schema's fields are looked for, and a record is parsed no further than the last of them (how much of the rest is
-/// checked: `CDecode.h`). Rows' strings point into the input, or into an arena that lives until the next call.
-/// Owned by one reader, hence by one thread at a time.
+/// Only the schema's fields are looked for, and a record is parsed no further than the last of them (how much
+/// of the rest is checked: `CDecode.h`). Rows' strings point into the input, or into an arena that lives
+/// until the next call. Owned by one reader, hence by one thread at a time.
 public final class JSONRecordDecoder {
   private let handle: OpaquePointer
   private let fieldCount: Int

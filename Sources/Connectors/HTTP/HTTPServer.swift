@@ -47,7 +47,8 @@ public struct HTTPFailure: Error, CustomStringConvertible, Sendable {
   public var description: String
 }
 
-/// A small HTTP server over libmicrohttpd: GET and HEAD, one thread of its own, a bounded number of connections.
+/// A small HTTP server over libmicrohttpd: GET and HEAD, one thread of its own, a bounded number of
+/// connections.
 ///
 /// The handler runs on that thread, one request at a time: it answers from memory and does not wait.
 ///
@@ -60,8 +61,8 @@ public final class HTTPServer: @unchecked Sendable {
   private let daemon: Mutex<UInt>
   private let box: HandlerBox
 
-  /// Listens on `bind` (an IPv4 address) and `port`, 0 for a free one. Throws `HTTPFailure` when that address is no address, or
-  /// taken.
+  /// Listens on `bind` (an IPv4 address) and `port`, 0 for a free one. Throws `HTTPFailure` when that address
+  /// is no address, or taken.
   public init(bind: String, port: UInt16, limits: HTTPLimits = .init(), handler: @escaping Handler) throws {
     box = HandlerBox(handler)
     let listener = try Self.listen(bind: bind, port: port)

@@ -1,9 +1,10 @@
 import CRdkafka
 
-/// librdkafka's mock cluster: Kafka brokers inside this process, for the demo and for tests. Everything is kept in memory.
+/// librdkafka's mock cluster: Kafka brokers inside this process, for the demo and for tests. Everything is
+/// kept in memory.
 ///
-/// Close consumers and producers before it goes. What it does not do as real brokers do: it shows aborted records, and it
-/// loses the metadata of offsets that were committed in a transaction.
+/// Close consumers and producers before it goes. What it does not do as real brokers do: it shows aborted
+/// records, and it loses the metadata of offsets that were committed in a transaction.
 public final class EmbeddedBroker {
   private let client: KafkaClient
   private let cluster: OpaquePointer
@@ -11,8 +12,8 @@ public final class EmbeddedBroker {
   /// `host:port`, separated by commas.
   public let bootstrapServers: String
 
-  /// What a consumer of these brokers should be given. They wait three seconds for the first member of a group, and when one
-  /// has left, nearly the session's time-out for the others: 45 s by default.
+  /// What a consumer of these brokers should be given. They wait three seconds for the first member of a
+  /// group, and when one has left, nearly the session's time-out for the others: 45 s by default.
   public static let consumerProperties: [KafkaProperty] = [
     .init("session.timeout.ms", "6000"), .init("heartbeat.interval.ms", "500"),
   ]
@@ -45,8 +46,8 @@ public final class EmbeddedBroker {
   public func setBrokerDown(_ broker: Int) { rd_kafka_mock_broker_set_down(cluster, Int32(clamping: broker)) }
   public func setBrokerUp(_ broker: Int) { rd_kafka_mock_broker_set_up(cluster, Int32(clamping: broker)) }
 
-  /// The next requests of a kind are answered with these error codes of the Kafka protocol, one each. Kinds are the protocol's
-  /// API keys: 0 produce, 1 fetch, 2 list offsets, 8 offset commit, 9 offset fetch.
+  /// The next requests of a kind are answered with these error codes of the Kafka protocol, one each. Kinds
+  /// are the protocol's API keys: 0 produce, 1 fetch, 2 list offsets, 8 offset commit, 9 offset fetch.
   public func pushErrors(apiKey: Int16, codes: [Int32]) {
     let errors = codes.map { rd_kafka_resp_err_t($0) }
     rd_kafka_mock_push_request_errors_array(cluster, apiKey, errors.count, errors)

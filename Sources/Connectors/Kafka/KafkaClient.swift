@@ -65,8 +65,8 @@ final class KafkaClient: @unchecked Sendable {
   /// What callbacks get as their opaque; kept alive as long as the handle.
   private let context: KafkaContext
 
-  /// Sets `defaults`, then `properties`, which may override them. Throws the text of librdkafka for a property that it does
-  /// not know or a value that it does not take.
+  /// Sets `defaults`, then `properties`, which may override them. Throws the text of librdkafka for a
+  /// property that it does not know or a value that it does not take.
   init(
     _ type: rd_kafka_type_t, defaults: [KafkaProperty], properties: [KafkaProperty],
     context: KafkaContext = KafkaContext()

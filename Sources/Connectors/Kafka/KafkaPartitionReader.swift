@@ -8,8 +8,8 @@ import Synchronization
 /// What the worker that reads a partition and the control thread tell each other.
 final class KafkaPartitionState: Sendable {
   struct Values {
-    /// One behind the last offset that was handed out, or the broker's end where that is further (control records of
-    /// transactions take offsets too); -1 before the first.
+    /// One behind the last offset that was handed out, or the broker's end where that is further (control
+    /// records of transactions take offsets too); -1 before the first.
     var position: Int64 = -1
     /// Whether the broker said, after the last record, that there is nothing more.
     var isAtEnd = false
@@ -32,8 +32,8 @@ final class KafkaPartitionState: Sendable {
 
 /// Reads one partition of a topic from the queue that librdkafka fills for it.
 ///
-/// A read takes what is there, copies the payloads into one padded arena, gives librdkafka its messages back and decodes
-/// the arena in one call.
+/// A read takes what is there, copies the payloads into one padded arena, gives librdkafka its messages back
+/// and decodes the arena in one call.
 final class KafkaPartitionReader: PartitionReader {
   /// How long after the broker's word an end of partition is still believed.
   static let confirmationNanos: Int64 = 1_000_000_000
@@ -139,7 +139,9 @@ final class KafkaPartitionReader: PartitionReader {
     var sawEnd = false
     var bytes = 0
     for index in 0..<count {
-      guard let message = messages[index]?.pointee, message.err == RD_KAFKA_RESP_ERR_NO_ERROR else { continue }
+      guard let message = messages[index]?.pointee, message.err == RD_KAFKA_RESP_ERR_NO_ERROR else {
+        continue
+      }
       bytes += message.len + 1
     }
     if bytes > arenaCapacity {
@@ -174,7 +176,8 @@ final class KafkaPartitionReader: PartitionReader {
         sawEnd = true
       case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
         failure = SourceFailure(
-          "\(identity.topic)[\(identity.partition)]: the offset to resume from is gone (\(kafkaText(message.err)))")
+          "\(identity.topic)[\(identity.partition)]: the offset to resume from is gone (\(kafkaText(message.err)))"
+        )
       default:
         problem = "\(identity.topic)[\(identity.partition)]: \(kafkaText(message.err))"
       }

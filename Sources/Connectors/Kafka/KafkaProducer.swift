@@ -80,8 +80,8 @@ final class KafkaProducer {
     if let text = client.health.state.withLock({ $0.fatal }) { throw SinkFailure(text) }
   }
 
-  /// Returns when every record is on its broker; throws when one was refused for good since the last flush, or when
-  /// `millisMax` have passed.
+  /// Returns when every record is on its broker; throws when one was refused for good since the last flush,
+  /// or when `millisMax` have passed.
   func flush(millisMax: Int64) throws(SinkFailure) {
     let deadline = monotonicNanos() + millisMax * 1_000_000
     while rd_kafka_outq_len(client.handle) > 0 {
@@ -116,8 +116,8 @@ public final class KafkaWriter {
       brokers: brokers, isIdempotent: true, compression: "lz4", properties: properties)
   }
 
-  /// `partition` -1: by the key's hash (murmur2, as the Java client does), anywhere without a key. `timestampMillis` 0: now.
-  /// Blocks while 64 MiB wait for the brokers.
+  /// `partition` -1: by the key's hash (murmur2, as the Java client does), anywhere without a key.
+  /// `timestampMillis` 0: now. Blocks while 64 MiB wait for the brokers.
   public func write(
     topic: String, key: [UInt8], payload: [UInt8], timestampMillis: Int64, partition: Int32 = -1
   ) throws {
@@ -133,7 +133,8 @@ public final class KafkaWriter {
   }
   private var pending = 0
 
-  /// Returns when everything written is on the brokers. Throws `SinkFailure` when a record is lost, or after `millisMax`.
+  /// Returns when everything written is on the brokers. Throws `SinkFailure` when a record is lost, or after
+  /// `millisMax`.
   public func flush(millisMax: Int64 = 60_000) throws { try producer.flush(millisMax: millisMax) }
 
   public var problem: String? { producer.problem }

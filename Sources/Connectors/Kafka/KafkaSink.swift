@@ -12,7 +12,8 @@ public struct KafkaSinkOptions: Sendable {
   public var isIdempotent = true
   /// lz4, zstd, snappy, gzip or none.
   public var compression = "lz4"
-  /// How long `flush` waits. librdkafka gives up a record after five minutes (`message.timeout.ms`), hence a little more.
+  /// How long `flush` waits. librdkafka gives up a record after five minutes (`message.timeout.ms`), hence a
+  /// little more.
   public var flushMillisMax: Int64 = 310_000
 
   public init(brokers: String, properties: [KafkaProperty] = []) {
@@ -27,7 +28,8 @@ public struct KafkaSinkOptions: Sendable {
   ]
 }
 
-/// Writes records to Kafka topics by kind, keyed by their labels, so that the records of one series stay in order.
+/// Writes records to Kafka topics by kind, keyed by their labels, so that the records of one series stay in
+/// order.
 public final class KafkaSink: RecordSink {
   private let options: KafkaSinkOptions
   private let producer: KafkaProducer

@@ -25,12 +25,12 @@ public struct KafkaSourceOptions: Sendable {
 
 /// A rule source on a Kafka topic: one consumer of a group.
 ///
-/// Every assigned partition has a queue of its own, so that the worker that owns it reads without asking anybody; what
-/// concerns the group (rebalances, commits, errors, the confirmation of ends) happens in `poll`, on the control thread.
-/// Partitions are assigned by `cooperative-sticky`: a rebalance takes from a worker only what it has to give away.
-/// Offsets are committed by `commit` alone. Defaults: read_committed, no automatic commit or store of offsets, at most
-/// 64 MiB fetched ahead for the whole consumer. While the brokers do not answer, a `poll` may take a second longer than
-/// it was given.
+/// Every assigned partition has a queue of its own, so that the worker that owns it reads without asking
+/// anybody; what concerns the group (rebalances, commits, errors, the confirmation of ends) happens in
+/// `poll`, on the control thread. Partitions are assigned by `cooperative-sticky`: a rebalance takes from a
+/// worker only what it has to give away. Offsets are committed by `commit` alone. Defaults: read_committed,
+/// no automatic commit or store of offsets, at most 64 MiB fetched ahead for the whole consumer. While the
+/// brokers do not answer, a `poll` may take a second longer than it was given.
 public final class KafkaSource: LiveSource {
   public let schema: SourceSchema
   private let topic: String
@@ -53,8 +53,8 @@ public final class KafkaSource: LiveSource {
   private static let commitMillis: Int32 = 10_000
   private static let upkeepNanos: Int64 = 250_000_000
 
-  /// Subscribes. Throws `KafkaFailure` for a property that librdkafka does not take; brokers that cannot be reached are a
-  /// `problem`, not an error.
+  /// Subscribes. Throws `KafkaFailure` for a property that librdkafka does not take; brokers that cannot be
+  /// reached are a `problem`, not an error.
   public init(schema: SourceSchema, options: KafkaSourceOptions) throws {
     guard let topic = schema.topic else {
       throw KafkaFailure("source `\(schema.name)` names no Kafka topic", isRetriable: false)
@@ -149,13 +149,15 @@ public final class KafkaSource: LiveSource {
     rd_kafka_message_destroy(message)
   }
 
-  /// Fetches what was committed for the new partitions and starts them there. `nil`: the brokers do not answer; try again.
+  /// Fetches what was committed for the new partitions and starts them there. `nil`: the brokers do not
+  /// answer; try again.
   private func begin(_ partitions: [PartitionIdentity]) -> [PartitionStart]? {
     let committed = KafkaPartitions(
       partitions.map { ($0.topic, $0.partition, Int64(RD_KAFKA_OFFSET_INVALID)) })
     let status = rd_kafka_committed(client.handle, committed.list, Self.questionMillis)
     guard status == RD_KAFKA_RESP_ERR_NO_ERROR else {
-      client.health.lost("the committed offsets of group \(options.group) cannot be read: \(kafkaText(status))")
+      client.health.lost(
+        "the committed offsets of group \(options.group) cannot be read: \(kafkaText(status))")
       return nil
     }
     for index in 0..<committed.count where committed[index].err != RD_KAFKA_RESP_ERR_NO_ERROR {
@@ -292,7 +294,8 @@ public final class KafkaSource: LiveSource {
     }
   }
 
-  /// Asks the brokers once for the ends of all partitions whose readers want to know whether there is really no more.
+  /// Asks the brokers once for the ends of all partitions whose readers want to know whether there is really
+  /// no more.
   private func confirmEnds() {
     let asking = readers.filter { $0.value.state.values.withLock { $0.wantsConfirmation } }
     let isLost = client.health.state.withLock { $0.unreachable != nil }

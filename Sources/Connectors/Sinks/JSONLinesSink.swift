@@ -3,8 +3,8 @@ import Runtime
 
 /// Writes records as JSON lines to standard output or a file, in the order in which they come.
 ///
-/// Lines are gathered in a buffer of 64 KiB and written when it is full and at each flush; a line is never torn between
-/// two files' worth of output, but a reader of a pipe may see it in two parts.
+/// Lines are gathered in a buffer of 64 KiB and written when it is full and at each flush; a line is never
+/// torn between two files' worth of output, but a reader of a pipe may see it in two parts.
 public final class JSONLinesSink: RecordSink {
   private let descriptor: Int32
   private let name: String
@@ -17,8 +17,8 @@ public final class JSONLinesSink: RecordSink {
   public private(set) var recordCount = 0
   public private(set) var byteCount = 0
 
-  /// Standard output. A reader that goes away is a `SinkFailure` with `isClosedPipe`, not a signal: SIGPIPE is ignored from
-  /// here on.
+  /// Standard output. A reader that goes away is a `SinkFailure` with `isClosedPipe`, not a signal: SIGPIPE
+  /// is ignored from here on.
   public init() {
     signal(SIGPIPE, SIG_IGN)
     descriptor = STDOUT_FILENO
@@ -66,7 +66,8 @@ public final class JSONLinesSink: RecordSink {
     if ownsDescriptor { Glibc.close(descriptor) }
   }
 
-  /// Writes the whole buffer. What was written before a failure is taken off it, so that nothing is written twice.
+  /// Writes the whole buffer. What was written before a failure is taken off it, so that nothing is written
+  /// twice.
   private func drain() throws {
     var written = 0
     defer {

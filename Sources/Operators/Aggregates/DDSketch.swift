@@ -75,8 +75,8 @@ struct BinStore: ~Copyable {
 
   private var cells = NativeArray<Cell>()
   private var pool = NativeArray<UInt32>()
-  /// Free blocks by size class (16 << class words).
-  private var free: [[Int]] = Array(repeating: [], count: 10)
+  /// Free blocks by size class (16 << class words); empty until a block is given back.
+  private var free: [[Int]] = []
 
   var bytes: Int { cells.count * MemoryLayout<Cell>.stride + pool.count * 4 }
 
@@ -197,17 +197,24 @@ struct BinStore: ~Copyable {
   }
 
   private mutating func allocate(sizeClass: UInt8) -> Int {
-    if let offset = free[Int(sizeClass)].popLast() { return offset }
+    if !free.isEmpty, let offset = free[Int(sizeClass)].popLast() { return offset }
     let offset = pool.count
     pool.grow(to: offset + 16 << Int(sizeClass), filling: 0)
     return offset
   }
 
-  private mutating func release(_ cell: Cell) { free[Int(cell.capacityClass)].append(cell.offset) }
+  private mutating func release(_ cell: Cell) {
+    if free.isEmpty { free = Array(repeating: [], count: 10) }
+    free[Int(cell.capacityClass)].append(cell.offset)
+  }
 
   mutating func merge(_ other: borrowing BinStore, from source: Int, to target: Int) {
     let theirs = other.cells[source]
     guard theirs.total > 0 else { return }
+    if cells[target].total == 0, !cells[target].hasBlock {
+      copy(theirs, other.pool.base + theirs.offset, to: target)
+      return
+    }
     if theirs.base == .min {
       for index in 0..<Int(theirs.length) {
         add(Int32(bitPattern: other.pool[theirs.offset + index]), count: 1, to: target)
@@ -221,6 +228,14 @@ struct BinStore: ~Copyable {
       if count > 0 { add(theirs.base + Int32(index), count: count, to: target) }
       index -= 1
     }
+  }
+
+  /// Makes an empty group equal to another store's.
+  private mutating func copy(_ cell: Cell, _ words: UnsafePointer<UInt32>, to group: Int) {
+    let offset = allocate(sizeClass: cell.capacityClass)
+    (pool.base + offset).update(from: words, count: Int(cell.length))
+    cells[group] = cell
+    cells.base[group].offset = offset
   }
 
   /// The bin that holds the value of a rank from 1 to `total`.

@@ -9,6 +9,8 @@ final class PanePartialTask: PartialTask {
   /// Open panes by partition, ascending by start.
   private var open: [[Pane]] = []
   private let scratch: PaneScratch
+  /// Start of the pane of the last row seen.
+  private var lastPane: Int64 = 0
   /// Distinct filter slots, nil (no filter) first, each with the states behind it.
   private let byFilter: [(filter: Int?, states: [Int])]
 
@@ -39,8 +41,14 @@ final class PanePartialTask: PartialTask {
       low = min(low, time)
       high = max(high, time)
     }
+    // Most batches lie in the pane of the batch before: no division then.
+    if low >= lastPane, high < lastPane &+ definition.paneNanos {
+      return add(
+        batch, rows: selection.rows, hashes: scratch.hashes, count: selection.count, pane: lastPane)
+    }
     let first = floorToMultiple(low, of: definition.paneNanos)
     let last = floorToMultiple(high, of: definition.paneNanos)
+    lastPane = last
     if first == last {
       add(batch, rows: selection.rows, hashes: scratch.hashes, count: selection.count, pane: first)
     } else if (last - first) / definition.paneNanos <= 4 {

@@ -14,13 +14,22 @@ public struct NativeArray<Element: BitwiseCopyable>: ~Copyable {
     base.initialize(repeating: value, count: count)
   }
 
+  /// Takes no memory until something is stored: a thousand rules have many arrays that stay empty.
   public init() {
-    capacity = 8
+    capacity = 0
     count = 0
-    base = .allocate(capacity: 8)
+    base = Self.nowhere
   }
 
-  deinit { base.deallocate() }
+  deinit { if capacity > 0 { base.deallocate() } }
+
+  /// An aligned address that is never read nor written.
+  private static var nowhere: UnsafeMutablePointer<Element> {
+    guard let pointer = UnsafeMutablePointer<Element>(bitPattern: MemoryLayout<Element>.alignment) else {
+      preconditionFailure("an alignment is not zero")
+    }
+    return pointer
+  }
 
   @inlinable public subscript(index: Int) -> Element {
     get {
@@ -52,10 +61,12 @@ public struct NativeArray<Element: BitwiseCopyable>: ~Copyable {
 
   private mutating func reserve(_ wanted: Int) {
     guard wanted > capacity else { return }
-    let newCapacity = max(wanted, capacity * 2)
+    let newCapacity = max(wanted, capacity * 2, 8)
     let moved = UnsafeMutablePointer<Element>.allocate(capacity: newCapacity)
-    moved.moveInitialize(from: base, count: count)
-    base.deallocate()
+    if capacity > 0 {
+      moved.moveInitialize(from: base, count: count)
+      base.deallocate()
+    }
     base = moved
     capacity = newCapacity
   }

@@ -11,12 +11,14 @@ public final class GroupTable {
   private var slots: NativeArray<UInt32>
   private var mask: Int
   private var hashes = NativeArray<UInt64>()
-  /// Fixed-width key values as bits, `count × keyTypes.count`, row-major.
+  /// Fixed-width key values as bits, `count × keyTypes.count`, row-major; empty when all keys are strings.
   private var words = NativeArray<UInt64>()
-  /// String key values, in the same layout where some key is a string; empty otherwise.
+  /// String key values, in the same layout; empty when no key is a string.
   private var strings = NativeArray<rd_string>()
+  /// One byte a key value, in the same layout; empty until the first null.
   private var nulls = NativeArray<UInt8>()
   private let hasStrings: Bool
+  private let hasWords: Bool
   private var arena = ByteArena()
   private let width: Int
 
@@ -24,7 +26,8 @@ public final class GroupTable {
     self.keyTypes = keyTypes
     width = keyTypes.count
     hasStrings = keyTypes.contains(.string)
-    var capacity = 32
+    hasWords = keyTypes.contains { $0 != .string }
+    var capacity = 16
     while capacity < expectedGroups * 2 { capacity *= 2 }
     slots = NativeArray(repeating: 0, count: capacity)
     mask = capacity - 1
@@ -75,15 +78,12 @@ public final class GroupTable {
       let access = keys.columns.base[column]
       let index = base + column
       let isNull = access.isNull(row)
-      if isNull || nulls.base[index] != 0 {
-        if !isNull || nulls.base[index] == 0 { return false }
+      if isNull || self.isNull(index) {
+        if !isNull || !self.isNull(index) { return false }
         continue
       }
       if access.isString {
-        let stored = strings.base[index]
-        let value = access.string(row)
-        if stored.length != value.length { return false }
-        if value.length > 0, memcmp(stored.data, value.data, Int(value.length)) != 0 { return false }
+        if rd_string_equal(strings.base[index], access.string(row)) == 0 { return false }
       } else if words.base[index] != access.word(row) {
         return false
       }
@@ -91,17 +91,33 @@ public final class GroupTable {
     return true
   }
 
+  @inline(__always)
+  private func isNull(_ index: Int) -> Bool { nulls.count > 0 && nulls.base[index] != 0 }
+
   private func insert(_ keys: borrowing KeyColumns, row: Int, hash: UInt64, slot: Int) -> Int {
     for column in 0..<width {
       let access = keys.columns.base[column]
-      let isNull = access.isNull(row)
-      nulls.append(isNull ? 1 : 0)
-      words.append(isNull || access.isString ? 0 : access.word(row))
-      if hasStrings {
-        strings.append(isNull || !access.isString ? rd_string() : stored(access.string(row)))
+      if access.isNull(row) {
+        append(isNull: true, word: 0, string: rd_string())
+      } else if access.isString {
+        append(isNull: false, word: 0, string: access.string(row))
+      } else {
+        append(isNull: false, word: access.word(row), string: rd_string())
       }
     }
     return finishInsert(hash: hash, slot: slot)
+  }
+
+  /// Stores the next key value.
+  private func append(isNull: Bool, word: UInt64, string: rd_string) {
+    if isNull && nulls.count == 0 {
+      nulls.grow(to: max(words.count, strings.count), filling: 0)
+      nulls.append(1)
+    } else if nulls.count > 0 {
+      nulls.append(isNull ? 1 : 0)
+    }
+    if hasWords { words.append(word) }
+    if hasStrings { strings.append(string.length > 0 ? stored(string) : string) }
   }
 
   private func stored(_ value: rd_string) -> rd_string {
@@ -150,9 +166,9 @@ public final class GroupTable {
     }
     for column in 0..<width {
       let index = group * width + column
-      nulls.append(other.nulls[index])
-      words.append(other.words[index])
-      if hasStrings { strings.append(stored(other.strings[index])) }
+      append(
+        isNull: other.isNull(index), word: hasWords ? other.words[index] : 0,
+        string: hasStrings ? other.strings[index] : rd_string())
     }
     return finishInsert(hash: hash, slot: slot)
   }
@@ -174,8 +190,8 @@ public final class GroupTable {
     for column in 0..<width {
       let a = mine * width + column
       let b = theirs * width + column
-      if nulls[a] != other.nulls[b] { return false }
-      if nulls[a] != 0 { continue }
+      if isNull(a) != other.isNull(b) { return false }
+      if isNull(a) { continue }
       if keyTypes[column] == .string {
         if rd_string_equal(strings[a], other.strings[b]) == 0 { return false }
       } else if words[a] != other.words[b] {
@@ -190,8 +206,8 @@ public final class GroupTable {
     for column in 0..<width {
       let x = a * width + column
       let y = b * width + column
-      if nulls[x] != nulls[y] { return nulls[x] != 0 }
-      if nulls[x] != 0 { continue }
+      if isNull(x) != isNull(y) { return isNull(x) }
+      if isNull(x) { continue }
       switch keyTypes[column] {
       case .string:
         let order = compareBytes(strings[x], strings[y])
@@ -216,7 +232,7 @@ public final class GroupTable {
     target.hasNulls = false
     for row in 0..<count {
       let index = Int(groups[row]) * width + column
-      let isNull = nulls[index] != 0
+      let isNull = self.isNull(index)
       target.validity[row] = isNull ? 0 : 1
       if isNull { target.hasNulls = true }
       switch target.type {

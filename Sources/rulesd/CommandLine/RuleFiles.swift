@@ -41,30 +41,36 @@ private func ruleFilePaths(
   guard depth < directoryDepthMax else {
     throw .environment("\(path) is nested deeper than \(directoryDepthMax) directories")
   }
-  guard let directory = opendir(path) else {
-    throw .environment("cannot read \(path): \(errorText(errno))")
-  }
-  var names: [String] = []
-  while let entry = readdir(directory) {
-    let name = withUnsafePointer(to: &entry.pointee.d_name) {
-      $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-    }
-    // Hidden ones are an editor's, or git's.
-    if !name.hasPrefix(".") { names.append(name) }
-  }
-  closedir(directory)
   let trimmed = path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
   var found: [String] = []
-  for name in names.sorted() {
+  // Hidden ones are an editor's, or git's.
+  for name in try fileNames(in: path) where !name.hasPrefix(".") {
     found += try ruleFilePaths(below: "\(trimmed)/\(name)", depth: depth + 1, isNamed: false)
   }
   return found
 }
 
+/// The names in a directory, sorted, without `.` and `..`. Throws an environment failure.
+func fileNames(in path: String) throws(CommandFailure) -> [String] {
+  guard let directory = opendir(path) else {
+    throw .environment("cannot read \(path): \(errorText(errno))")
+  }
+  defer { closedir(directory) }
+  var names: [String] = []
+  while let entry = readdir(directory) {
+    let name = withUnsafePointer(to: &entry.pointee.d_name) {
+      $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+    }
+    if name != ".", name != ".." { names.append(name) }
+  }
+  return names.sorted()
+}
+
 /// No rule file is that long; the compiler says what it thinks of one that is longer than it takes.
 private let wholeFileBytesMax = 64 << 20
 
-private func readWhole(_ path: String) throws(CommandFailure) -> [UInt8] {
+/// All bytes of a file. Throws an environment failure.
+func readWhole(_ path: String) throws(CommandFailure) -> [UInt8] {
   let descriptor = open(path, O_RDONLY | O_CLOEXEC)
   guard descriptor >= 0 else { throw .environment("cannot read \(path): \(errorText(errno))") }
   defer { close(descriptor) }

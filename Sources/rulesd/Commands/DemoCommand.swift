@@ -7,15 +7,18 @@ import Traffic
 let demoPage = CommandPage(
   name: "demo",
   summary: "an incident through an embedded broker: what fires, on which evidence, when it resolves",
-  positionals: "RULES", positionalCount: 1...1,
+  positionals: "RULES…", positionalCount: 1...CommandPage.unlimited,
   details: """
     Simulates the traffic into a Kafka broker inside this process and runs the rules on it as `rulesd run`
-    does; then dry-runs them over a recording of the same traffic and compares the alerts.
+    does; then dry-runs them over a recording of the same traffic and compares the alerts. Exit code 1 when
+    they differ.
     """,
   options: [
+    .option("scenario", "NAME", "as of rulesd simulate; default incident"),
     .option("seed", "N", "default 7"),
     .option("rate", "N", "requests per second of event time; default 60"),
-    .option("duration", "TIME", "how much event time; default 32m"),
+    .option("duration", "TIME", "how much event time; default 30m"),
+    .option("speed", "N", "this many times as fast as life; default 150"),
     .option("keep", "DIR", "keep the recording there; default a temporary directory"),
   ],
   examples: [
@@ -24,152 +27,196 @@ let demoPage = CommandPage(
 
 let demoCommand = Command(demoPage) { arguments, environment in
   let program = try loadProgram(arguments.positionals, environment)
-  let graph = buildPlan(program).lower()
+  let scenarios = TrafficScenario.allCases.map(\.rawValue)
   var traffic = SearchTrafficOptions(startNanos: timestampNanos("2026-11-21T03:00:00Z") ?? 0)
-  traffic.scenario = .incident
+  traffic.scenario =
+    try arguments.choice("scenario", among: scenarios).flatMap(TrafficScenario.init) ?? .incident
   traffic.seed = UInt64(try arguments.integer("seed", 0...Int.max) ?? 7)
-  traffic.requestsPerSecond = try arguments.number("rate", 0.1...10_000) ?? 60
-  traffic.durationNanos = try arguments.duration("duration") ?? 32 * 60_000_000_000
-  let read = Set(graph.sources.compactMap(\.schema.topic))
-  traffic.topics = traffic.topics.filter { read.contains($0.name) }
-  // The embedded broker keeps 5 MiB of each partition and drops what is older: more partitions, more room.
-  let plan = SimulationPlan(traffic: traffic, partitions: 8, speed: nil)
-  let workers = coreCount()
+  traffic.requestsPerSecond = try arguments.number("rate", 1...10_000) ?? 60
+  traffic.durationNanos = try arguments.duration("duration") ?? 30 * 60_000_000_000
+  let read = Set(program.sources.compactMap(\.topic))
+  traffic.topics = Set(TrafficTopic.allCases.filter { read.contains($0.name) })
+  guard !traffic.topics.isEmpty else {
+    throw CommandFailure.usage("the rules read none of the topics that rulesd simulate makes")
+  }
+  let demo = Demo(
+    rules: arguments.positionals, graph: buildPlan(program).lower(), traffic: traffic,
+    speed: try arguments.number("speed", 1...10_000) ?? 150, keptPath: arguments.text("keep"),
+    sources: program.sources.compactMap { source in
+      TrafficTopic.allCases.first { $0.name == source.topic }.map { (source.name, $0) }
+    })
   do {
-    let recording = try ScratchDirectory(keeping: arguments.text("keep"))
-    defer { recording.remove() }
-    let broker = try EmbeddedBroker()
-    for topic in traffic.topics { try broker.createTopic(topic.name, partitions: plan.partitions) }
-    try environment.say("1. An incident of \(traffic.durationNanos.map(minutesText) ?? "") on a search service, into an embedded Kafka broker at \(broker.bootstrapServers)")
-    try simulate(
-      plan,
-      into: Twice(
-        try RecordingDirectory(recording.path, plan),
-        KafkaTopics(
-          writer: try KafkaWriter(brokers: broker.bootstrapServers), brokers: broker.bootstrapServers,
-          suffix: "", hasPartitions: true)), environment)
-
-    try environment.say("\n2. rulesd run \(arguments.positionals.joined(separator: " ")) --kafka \(broker.bootstrapServers)\n")
-    let live = AlertSink(environment)
-    let began = environment.monotonicNanos()
-    try runDaemon(
-      RunSetup(brokers: broker.bootstrapServers, group: "demo", isBounded: true, workers: workers),
-      graph: graph, sink: live, listen: nil, environment, isStopping: { false })
-    let seconds = Double(environment.monotonicNanos() - began) / 1e9
-    let factor = Double(traffic.durationNanos ?? 0) / 1e9 / max(seconds, 1e-9)
-    try environment.say(
-      "\n   \(counted(live.timeline.firedCount, "alert")) fired, \(live.timeline.resolvedCount) resolved; "
-        + "\(grouped(Int(factor))) times faster than life")
-
-    try environment.say("\n3. rulesd dry-run \(arguments.positionals.joined(separator: " ")) over the recording of the same incident")
-    let again = AlertSink(nil)
-    try dryRunRecording(
-      recording.path, plan, graph: graph, workers: workers, sink: SharedSink(again))
-    guard again.alerts == live.alerts else {
-      try environment.say("   the alerts differ: \(live.alerts.count) live, \(again.alerts.count) dry")
-      return .refused
-    }
-    try environment.say(
-      "   the same \(counted(live.alerts.count, "alert record")), byte for byte: a dry run is the real run")
+    return try demo.run(environment) ? .ok : .refused
   } catch let failure as CommandFailure {
     throw failure
   } catch {
     throw CommandFailure.environment("\(error)")
   }
-  return .ok
 }
 
-private func minutesText(_ nanos: Int64) -> String { "\(nanos / 60_000_000_000) minutes" }
+/// The traffic, the broker, the daemon and the recording of one demonstration.
+private struct Demo {
+  private static let partitionsMax = 4
+  /// After the last record was read: longer than any worker is silent while it still has something to say.
+  private static let quietNanos: Int64 = 500_000_000
+  /// A daemon that has not read everything by then, after the last record was sent, will not.
+  private static let patienceNanos: Int64 = 30_000_000_000
 
-private func dryRunRecording(
-  _ directory: String, _ plan: SimulationPlan, graph: Graph, workers: Int, sink: SharedSink
-) throws {
-  var starts: [PartitionStart] = []
-  for node in graph.sources {
-    let paths = (0..<plan.partitions).map { "\(directory)/\(node.schema.topic ?? "")-\($0).jsonl" }
-    for reader in try openRecordings(paths: paths, schema: node.schema) {
-      starts.append(PartitionStart(reader: reader, committedOffset: nil, metadata: ""))
-    }
-  }
-  let engine = Engine(
-    graph: graph, options: EngineOptions(workers: workers), partitions: starts,
-    sink: sink)
-  try engine.start()
-  try engine.wait()
-}
-
-/// Shows alerts as they come, and keeps their text for a comparison.
-private final class AlertSink: RecordSink {
-  private let environment: CommandEnvironment?
-  private(set) var timeline: AlertTimeline
-  private(set) var alerts: [[UInt8]] = []
-
-  /// Shows nothing without an environment.
-  init(_ environment: CommandEnvironment?) {
-    self.environment = environment
-    timeline = AlertTimeline(useColor: environment?.standardOutput.isTerminal ?? false)
-  }
-
-  func write(_ batch: OutputBatch) throws {
-    for entry in batch.entries where entry.kind == .alert {
-      let text = Array(batch.bytes[entry.start..<entry.start + entry.length])
-      alerts.append(text)
-      guard let record = JSONValue(text), let lines = timeline.lines(for: record) else { continue }
-      try environment?.say(lines)
+  /// A gauge has a handful of keys: over several partitions some would stay empty, and an empty partition of
+  /// a live topic holds event time back until it counts as idle, which is long at this speed.
+  private static func partitions(of topic: TrafficTopic) -> Int {
+    switch topic {
+    case .events, .logs, .spans: partitionsMax
+    case .lag, .disk: 1
     }
   }
 
-  func flush() {}
-  var problem: String? { nil }
-  func close() {}
+  let rules: [String]
+  let graph: Graph
+  let traffic: SearchTrafficOptions
+  let speed: Double
+  let keptPath: String?
+  let sources: [(name: String, topic: TrafficTopic)]
+
+  /// Whether the dry run said the same.
+  func run(_ environment: CommandEnvironment) throws -> Bool {
+    let directory = try RecordingFolder(keeping: keptPath)
+    let broker = try EmbeddedBroker()
+    for topic in traffic.topics { try broker.createTopic(topic.name, partitions: Self.partitions(of: topic)) }
+    try environment.say(
+      "\(minutes(traffic.durationNanos ?? 0)) of a search service (\(traffic.scenario.rawValue)), "
+        + "\(grouped(Int(speed))) times as fast as life,\n"
+        + "through a Kafka broker in this process (\(broker.bootstrapServers)) into `rulesd run`:\n")
+    let began = environment.monotonicNanos()
+    let sink = DemoSink(environment)
+    try feed(broker, directory.path, sink, environment)
+    let seconds = Double(environment.monotonicNanos() - began) / 1e9
+    let told = sink.contents
+    try environment.say(
+      "\n\(counted(told.timeline.firedCount, "alert")) fired, \(told.timeline.resolvedCount) resolved, "
+        + "in \((seconds * 10).rounded() / 10) s.")
+    return try compare(told.alerts, directory.path, environment)
+  }
+
+  /// Sends the traffic at its speed while the daemon runs on it, and returns when all of it has been worked
+  /// on.
+  private func feed(
+    _ broker: EmbeddedBroker, _ directory: String, _ sink: DemoSink, _ environment: CommandEnvironment
+  ) throws {
+    var simulation = SearchTraffic(options: traffic)
+    var batch = TrafficBatch()
+    let plan = SimulationPlan(traffic: traffic, partitions: Self.partitionsMax, speed: speed)
+    let recording = try RecordingDirectory(directory, plan)
+    let writer = try KafkaWriter(brokers: broker.bootstrapServers)
+    let topics = KafkaTopics(
+      writer: writer, brokers: broker.bootstrapServers, suffix: "", hasPartitions: true)
+    let board = StatusBoard()
+    let began = environment.monotonicNanos()
+    var sentCount = 0
+    var sentAll: Int64?
+    var failure: (any Error)?
+    // The daemon asks many times a second whether to stop: that is when the next traffic leaves, so that the
+    // demo needs no thread of its own.
+    func isDone() -> Bool {
+      let now = environment.monotonicNanos()
+      do {
+        let due = Double(now - began) * speed
+        while sentAll == nil, Double(simulation.nowNanos - traffic.startNanos) < due {
+          if simulation.fill(&batch, recordsMax: 64) {
+            for entry in batch.entries {
+              let partition = batch.partition(
+                of: entry, count: Self.partitions(of: entry.topic))
+              try topics.write(entry, of: batch, partition: partition)
+              try recording.write(entry, of: batch, partition: partition)
+            }
+            sentCount += batch.entries.count
+          } else {
+            try topics.finish()
+            try recording.finish()
+            sentAll = environment.monotonicNanos()
+          }
+        }
+      } catch {
+        failure = error
+        return true
+      }
+      guard let sentAll else { return false }
+      let status = board.current
+      let isRead = status.before.rows + status.status.rows >= sentCount
+      if now - sentAll > Self.patienceNanos {
+        failure = CommandFailure.environment("the daemon has not read everything that was sent")
+        return true
+      }
+      return isRead && now - max(sink.lastWrittenNanos, sentAll) > Self.quietNanos
+    }
+    try runDaemon(
+      RunSetup(brokers: broker.bootstrapServers, group: "demo", workers: coreCount()), graph: graph,
+      sink: sink, listen: nil, environment, board: board, isStopping: isDone)
+    if let failure { throw failure }
+  }
+
+  /// Dry-runs the rules over the recording, and says whether they paged for the same.
+  private func compare(
+    _ live: [String], _ directory: String, _ environment: CommandEnvironment
+  ) throws -> Bool {
+    var arguments = ["dry-run"] + rules
+    arguments += ["--only", "alert", "--quiet", "--output", "\(directory)/alerts.jsonl"]
+    for (source, topic) in sources {
+      for partition in 0..<Self.partitions(of: topic) {
+        arguments += ["--input", "\(source)=\(directory)/\(topic.name)-\(partition).jsonl"]
+      }
+    }
+    let exit = runCommandLine(arguments, environment)
+    guard exit == .ok else { throw CommandFailure(exitCode: exit, message: "the dry run failed", hint: nil) }
+    let bytes = try readWhole("\(directory)/alerts.jsonl")
+    let recorded = bytes.split(separator: UInt8(ascii: "\n")).map { String(decoding: $0, as: UTF8.self) }
+    // The daemon was stopped with its last windows open, as ever; a recording has an end, and closes them.
+    let end = traffic.startNanos + (traffic.durationNanos ?? 0) - 60_000_000_000
+    func closed(_ lines: [String]) -> [String] {
+      lines.filter { line in
+        JSONValue(Array(line.utf8))?["time"]?.text.flatMap(timestampNanos).map { $0 <= end } ?? false
+      }.sorted()
+    }
+    let (fromKafka, fromRecording) = (closed(live), closed(recorded))
+    if fromKafka == fromRecording {
+      try environment.say(
+        "A dry run over the recording of the same traffic wrote the same "
+          + "\(counted(fromRecording.count, "alert record")), byte for byte.")
+      return true
+    }
+    try environment.say("The dry run over the recording of the same traffic differs:")
+    for line in fromKafka where !fromRecording.contains(line) { try environment.say("  run      \(line)") }
+    for line in fromRecording where !fromKafka.contains(line) { try environment.say("  dry run  \(line)") }
+    return false
+  }
+
+  private func minutes(_ nanos: Int64) -> String {
+    counted(Int(nanos / 60_000_000_000), "minute")
+  }
 }
 
-/// Traffic that goes to two places.
-private struct Twice<A: TrafficDestination, B: TrafficDestination>: TrafficDestination {
-  let first: A
-  let second: B
-  init(_ first: A, _ second: B) {
-    self.first = first
-    self.second = second
-  }
-  var description: String { "\(second.description), and a recording of them to \(first.description)" }
-  func write(_ entry: TrafficBatch.Entry, of batch: TrafficBatch, partition: Int) throws {
-    try first.write(entry, of: batch, partition: partition)
-    try second.write(entry, of: batch, partition: partition)
-  }
-  func finish() throws {
-    try first.finish()
-    try second.finish()
-  }
-}
-
-/// A directory that goes away again, unless somebody wants to keep it.
-private struct ScratchDirectory {
+/// A directory that is gone with its files when this is, unless somebody wants to keep it.
+private final class RecordingFolder {
   let path: String
   private let isKept: Bool
 
-  init(keeping path: String?) throws(CommandFailure) {
-    isKept = path != nil
-    if let path {
-      self.path = path
+  init(keeping kept: String?) throws(CommandFailure) {
+    isKept = kept != nil
+    if let kept {
+      path = kept
       return
     }
-    var template = Array("/tmp/rulesd-demo.XXXXXX".utf8CString)
+    let parent = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
+    var template = Array("\(parent)/rulesd-demo-XXXXXX".utf8CString)
     guard mkdtemp(&template) != nil else {
-      throw .environment("cannot make a directory in /tmp: \(errorText(errno))")
+      throw .environment("cannot make a directory in \(parent): \(errorText(errno))")
     }
-    self.path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
   }
 
-  func remove() {
-    guard !isKept, let directory = opendir(path) else { return }
-    while let entry = readdir(directory) {
-      let name = withUnsafePointer(to: &entry.pointee.d_name) {
-        $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-      }
-      unlink("\(path)/\(name)")
-    }
-    closedir(directory)
+  deinit {
+    if isKept { return }
+    for name in (try? fileNames(in: path)) ?? [] { unlink("\(path)/\(name)") }
     rmdir(path)
   }
 }

@@ -57,10 +57,12 @@ let runCommand = Command(runPage) { arguments, environment in
   let names = arguments.all("sink").isEmpty ? ["kafka"] : arguments.all("sink")
   do {
     let sinks = try names.map { name -> any RecordSink in
-      guard name == "kafka" else { return try openLines(name) }
+      guard name == "kafka" else { return try openLines(name, appends: true) }
       var options = KafkaSinkOptions(brokers: brokers, properties: setup.properties)
       options.topics.merge(topics) { _, given in given }
       options.topicOverrides = graph.topics
+      // What is not on the brokers by then is written again after a restart: nothing after it was committed.
+      options.flushMillisMax = 15_000
       return try KafkaSink(options: options)
     }
     let listen = try listenAddress(arguments.text("listen") ?? "127.0.0.1:9464")
@@ -89,16 +91,16 @@ struct RunSetup {
   var commitNanos: Int64 = 5_000_000_000
 }
 
-/// Runs a graph over Kafka until it is told to stop, or to the topics' ends; serves HTTP meanwhile when `listen` is given.
+/// Runs a graph over Kafka until it is told to stop, or to the topics' ends; serves HTTP meanwhile when
+/// `listen` is given.
 func runDaemon(
   _ setup: RunSetup, graph: Graph, sink: any RecordSink, listen: (host: String, port: UInt16)?,
-  _ environment: CommandEnvironment, isStopping: () -> Bool
+  _ environment: CommandEnvironment, board: StatusBoard = StatusBoard(), isStopping: () -> Bool
 ) throws {
   for node in graph.sources where node.schema.topic == nil {
     throw CommandFailure.usage(
       "source `\(node.schema.name)` names no Kafka topic", hint: "add `kafka \"topic\"` to it")
   }
-  let board = StatusBoard()
   var server: HTTPServer?
   if let listen {
     let startNanos = wallClockNanos()

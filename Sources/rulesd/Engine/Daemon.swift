@@ -11,11 +11,11 @@ struct DaemonOptions {
   var isBounded = false
 }
 
-/// Rules over live sources: waits for partitions, runs an engine over them, commits, and starts the engine anew from the
-/// committed offsets when the group gives or takes partitions.
+/// Rules over live sources: waits for partitions, runs an engine over them, commits, and starts the engine
+/// anew from the committed offsets when the group gives or takes partitions.
 ///
-/// State is rebuilt by reading again: what is committed is the offset from which open windows and active alerts can be
-/// rebuilt, and what was written before is not written again.
+/// State is rebuilt by reading again: what is committed is the offset from which open windows and active
+/// alerts can be rebuilt, and what was written before is not written again.
 final class Daemon {
   private let graph: Graph
   private let sources: [any LiveSource]
@@ -42,8 +42,9 @@ final class Daemon {
     isChanged = Array(repeating: false, count: sources.count)
   }
 
-  /// Runs until `isStopping` answers true or, when bounded, until everything is read. Then it flushes, commits and leaves
-  /// the group. Throws what ended an engine: the sink failed for good, or a partition cannot be decoded.
+  /// Runs until `isStopping` answers true or, when bounded, until everything is read. Then it flushes,
+  /// commits and leaves the group. Throws what ended an engine: the sink failed for good, or a partition
+  /// cannot be decoded.
   func run(isStopping: () -> Bool) throws {
     defer {
       engine?.stop()

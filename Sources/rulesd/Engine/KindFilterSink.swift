@@ -28,6 +28,7 @@ final class KindFilterSink: RecordSink {
 func coreCount() -> Int { max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))) }
 
 /// Records as lines on standard output (`-`) or in a file.
-func openLines(_ path: String) throws -> JSONLinesSink {
-  path == "-" ? JSONLinesSink() : try JSONLinesSink(path: path)
+/// A daemon appends, so that a restart does not take away what was written before.
+func openLines(_ path: String, appends: Bool = false) throws -> JSONLinesSink {
+  path == "-" ? JSONLinesSink() : try JSONLinesSink(path: path, appends: appends)
 }
