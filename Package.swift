@@ -37,11 +37,12 @@ let package = Package(
     .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
     .systemLibrary(
       name: "CMicrohttpd", pkgConfig: "libmicrohttpd", providers: [.apt(["libmicrohttpd-dev"])]),
+    .systemLibrary(name: "CPcre2", pkgConfig: "libpcre2-8", providers: [.apt(["libpcre2-dev"])]),
 
     library("Catalog", []),
     library("RuleLang", ["Catalog"]),
     library("Runtime", ["Catalog", "CColumns"]),
-    library("Operators", ["Catalog", "Runtime", "CColumns"]),
+    library("Operators", ["Catalog", "Runtime", "CColumns", "CPcre2"]),
     library(
       "Connectors",
       ["Catalog", "Runtime", "CColumns", "CDecode", "CRdkafka", "CZlib", "CZstd", "CMicrohttpd"]),

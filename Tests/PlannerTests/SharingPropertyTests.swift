@@ -27,6 +27,25 @@ import Testing
   }
 }
 
+/// A partition's watermark lies before all time until its first good row.
+@Suite struct FirstRowTests {
+  @Test(arguments: [1, 7, 4_096]) func refusedRowsMayComeFirst(_ batchRows: Int) throws {
+    var rows: [MemoryReader.Row] = []
+    for number in 0..<20 {
+      rows.append([
+        "ts": .timestamp(1_800_000_000_000_000_000), "service": .string("a"), "status": .int(200),
+        "size": .bytes(number < 10 ? -1 : 1),
+      ])
+    }
+    let rules = """
+      \(RandomRows.source)stream s = requests | window tumbling 7s by service | aggregate n = count()
+      metric m = s.n
+      """
+    let lines = try output(rules, [rows, []], batchRows: batchRows)
+    #expect(lines.count == 1 && lines[0].contains("\"values\":{\"value\":10}"))
+  }
+}
+
 /// SplitMix64: the same numbers from the same seed everywhere.
 struct Random {
   private var state: UInt64

@@ -163,7 +163,8 @@ final class Worker: @unchecked Sendable {
       partition.ordinal, watermark: watermark, isReadable: !partition.hasEnded)
     let hasExceptions = !partition.exceptions.isEmpty
     let step = engine.graph.sources[partition.source].stepNanos
-    if watermark >= partition.nextStep {
+    // Before the first good row there is nothing to close, and no step to floor to.
+    if watermark > beforeAllTime, watermark >= partition.nextStep {
       try closePanes(partition)
       partition.nextStep =
         watermark >= eventTimeNanos.upperBound || step == 0
@@ -177,7 +178,6 @@ final class Worker: @unchecked Sendable {
   }
 
   private func closePanes(_ partition: PartitionState) throws {
-    guard partition.watermark > beforeAllTime else { return }
     var panes: [(exchange: Int, pane: PanePartial)] = []
     let partials = shards[partition.source].context.partials
     for exchange in partials.keys.sorted() {
