@@ -212,7 +212,7 @@ private struct PlanBuilder {
       slot($0, at: rows.rows, rows.columns, name: $0.columnName(rows.names) ?? aggregate.name)
     }
     let filter = aggregate.filter.map {
-      slot($0, at: rows.rows, rows.columns, name: $0.text { rows.names[$0] })
+      slot($0, at: rows.rows, rows.columns, name: $0.text(columns: rows.names))
     }
     let state = panes.state(
       PaneAggregation.State(
