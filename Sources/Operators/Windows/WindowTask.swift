@@ -145,6 +145,8 @@ final class WindowTask: KeyedTask {
   }
 
   override func resume(at time: Int64) {
+    // Nothing is missing behind the beginning of time; `neededSince` names no earlier one.
+    guard time > 0 else { return }
     resumeAt = time + definition.lookbackNanos + definition.upstreamNanos
   }
 

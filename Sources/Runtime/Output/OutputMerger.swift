@@ -98,9 +98,11 @@ public final class OutputMerger: Sendable {
     }
   }
 
-  /// Takes a lane's records (in order, none before its bound) and its new bound; writes what that sets free.
+  /// Takes a lane's records (in order, none before its bound) and its new bound; writes what that sets free. Returns up to
+  /// when every record of the lane's source has been written, as `flush` does.
   /// Throws what the sink throws, and the same again on every later call.
-  func publish(_ records: SortedRecords?, lane index: Int, bound: Int64) throws(SourceFailure) {
+  @discardableResult
+  func publish(_ records: SortedRecords?, lane index: Int, bound: Int64) throws(SourceFailure) -> Int64 {
     try state.withLock { state throws(SourceFailure) in
       if let failure = state.failure { throw SourceFailure(failure) }
       state.lanes[index].bound = max(state.lanes[index].bound, bound)
@@ -115,7 +117,16 @@ public final class OutputMerger: Sendable {
         report.withLock { $0.failure = "\(error)" }
         throw SourceFailure("\(error)")
       }
+      return writtenThrough(state.lanes[index].source, state)
     }
+  }
+
+  /// The time up to which all shards of a source have said everything, and all of it has been handed to the sink. (In
+  /// `.total` order it may still wait for others.)
+  private func writtenThrough(_ source: Int, _ state: borrowing State) -> Int64 {
+    var bound = afterAllTime
+    for shard in 0..<shards { bound = min(bound, state.lanes[shardLane(source: source, shard: shard)].bound) }
+    return bound == beforeAllTime || bound == afterAllTime ? bound : bound - 1
   }
 
   private func release(_ state: inout State) throws {
@@ -229,11 +240,13 @@ public final class OutputMerger: Sendable {
     return out
   }
 
-  /// Flushes the sink.
-  public func flush() throws(SourceFailure) {
+  /// Flushes the sink. Returns, by source, the time up to which every record of its rules is out of our hands.
+  @discardableResult
+  public func flush() throws(SourceFailure) -> [Int64] {
     try state.withLock { state throws(SourceFailure) in
       if let failure = state.failure { throw SourceFailure(failure) }
       do { try sink.sink.flush() } catch { throw SourceFailure("\(error)") }
+      return (0..<firstPartitionLane / shards).map { writtenThrough($0, state) }
     }
   }
 

@@ -48,6 +48,7 @@ public struct EngineStatus: Sendable {
 /// When the set of partitions changes (a rebalance), the engine is stopped and another is started from the committed offsets.
 public final class Engine: Sendable {
   private let shared: EngineShared
+  private let workers: [Worker]
   private let threads: Mutex<[WorkerThread]> = Mutex([])
 
   /// `partitions` become ordinals in the order of their identities, whatever order they come in.
@@ -68,8 +69,8 @@ public final class Engine: Sendable {
       merged.emittedThrough = max(merged.emittedThrough, point.emittedThrough)
       resume[source] = merged
     }
-    shared = EngineShared(
-      graph: graph, options: options, identities: identities,
+    let shared = EngineShared(
+      graph: graph, options: options, identities: identities, resume: resume,
       merger: OutputMerger(
         sink: sink, order: options.order, sources: graph.sources.count, shards: options.workers,
         partitionSources: identities.map(\.source), partitionOrder: Self.recordOrder(identities, graph),
@@ -82,12 +83,16 @@ public final class Engine: Sendable {
       // A resumed partition starts at the watermark that it was left with.
       shared.progress.update(state.ordinal, watermark: state.watermark, isReadable: true)
     }
-    shared.workers = (0..<options.workers).map { number in
+    self.shared = shared
+    workers = (0..<options.workers).map { number in
       Worker(
         number: number, engine: shared,
         partitions: states.filter { $0.ordinal % options.workers == number }, resume: resume)
     }
   }
+
+  /// An engine that is dropped ends its threads; they hold what they need until they have ended.
+  deinit { shared.stop() }
 
   /// Partitions in the order of the keys of their late rows and dead letters: by rule, topic, partition.
   private static func recordOrder(_ identities: [PartitionIdentity], _ graph: Graph) -> [Int] {
@@ -104,9 +109,15 @@ public final class Engine: Sendable {
 
   /// Starts the workers.
   public func start() throws(SourceFailure) {
-    for worker in shared.workers {
-      let thread = try WorkerThread { worker.run() }
-      threads.withLock { $0.append(thread) }
+    for worker in workers {
+      do {
+        let thread = try WorkerThread { worker.run() }
+        threads.withLock { $0.append(thread) }
+      } catch {
+        stop()
+        join()
+        throw error
+      }
     }
   }
 
@@ -116,8 +127,6 @@ public final class Engine: Sendable {
   /// Waits until the workers have ended, by themselves or after `stop`, and flushes the sink. Throws what made one fail.
   public func wait() throws(SourceFailure) {
     join()
-    // Workers refer to the shared part and it to them.
-    shared.workers = []
     if let failure = shared.failure { throw SourceFailure(failure) }
     try shared.merger.flush()
   }
@@ -136,7 +145,8 @@ public final class Engine: Sendable {
   public var status: EngineStatus { shared.status }
 
   /// Where each partition could be resumed now, after a flush of everything that is written so far: the rows behind these
-  /// offsets rebuild all open windows and active alerts. Empty while nothing can be said, or when a worker is stuck.
+  /// offsets rebuild all open windows and active alerts. Empty when nothing has been read, when a worker is stuck, and in
+  /// `.total` order, where what is done may wait in memory for another source.
   public func commitPoints() throws(SourceFailure) -> [CommitPoint] {
     guard let parts = shared.snapshot() else { return [] }
     return try commitPoints(parts)
@@ -147,31 +157,28 @@ public final class Engine: Sendable {
   public func stopAndCommitPoints() throws(SourceFailure) -> [CommitPoint] {
     stop()
     join()
-    let parts = shared.workers.map { $0.snapshotPart() }
+    let parts = workers.map { $0.snapshotPart() }
     try wait()
     return try commitPoints(parts)
   }
 
   private func commitPoints(_ parts: [SnapshotPart]) throws(SourceFailure) -> [CommitPoint] {
-    try shared.merger.flush()
+    let written = try shared.merger.flush()
+    guard shared.options.order == .bySource else { return [] }
     var points: [CommitPoint] = []
     for source in shared.graph.sources.indices {
-      guard let needed = parts.map({ $0.shards[source].neededSince }).min(),
-        let emitted = parts.map({ $0.shards[source].emittedThrough }).min(),
-        needed > beforeAllTime, emitted < afterAllTime
-      else { continue }
-      for part in parts {
-        for (read, entry) in zip(part.readThrough, part.indexes)
-        where shared.identities[read.ordinal].source == source && read.offset >= 0 {
-          let back = entry.index.resume(since: needed)
-          let resume = ResumePoint(
-            neededSince: needed, emittedThrough: emitted, readThrough: read.offset,
-            watermark: back?.watermark ?? read.watermark)
-          points.append(
-            CommitPoint(
-              partition: shared.identities[read.ordinal], offset: back?.offset ?? read.offset,
-              metadata: resume.metadata))
-        }
+      let done = max(written[source], shared.resumeEmitted[source])
+      // Shards answered at different times. What each says of a time up to which everything is written holds for any
+      // later such time as well: it only keeps more.
+      let reached = parts.compactMap { $0.shards[source].last { $0.emittedThrough <= done } }
+      // While some partition has shown nothing no window is done, but late rows and dead letters are.
+      let isReached = reached.count == parts.count
+      let needed = isReached ? reached.map(\.neededSince).min() ?? beforeAllTime : beforeAllTime
+      let emitted = isReached ? reached.map(\.emittedThrough).max() ?? beforeAllTime : beforeAllTime
+      guard emitted < afterAllTime else { continue }
+      for partition in parts.flatMap(\.partitions)
+      where shared.identities[partition.ordinal].source == source && partition.position >= 0 {
+        points.append(partition.commitPoint(neededSince: needed, emittedThrough: emitted, shared.identities))
       }
       shared.noteCommittable(source: source, since: needed)
     }
@@ -181,14 +188,17 @@ public final class Engine: Sendable {
 
 /// What the workers of an engine share.
 final class EngineShared: @unchecked Sendable {
-  // @unchecked: `workers` is written before the threads start and after they have ended; all else is behind locks.
+  // @unchecked: constants, and what is behind locks.
   let graph: Graph
   let options: EngineOptions
   let identities: [PartitionIdentity]
   let partitionSources: [Int]
   let merger: OutputMerger
   let progress: Progress
-  var workers: [Worker] = []
+  /// By worker.
+  let inboxes: [Inbox]
+  /// Up to when a former engine wrote everything, by source.
+  let resumeEmitted: [Int64]
 
   private struct State {
     var isStopping = false
@@ -203,8 +213,13 @@ final class EngineShared: @unchecked Sendable {
   private let stopping = Atomic<Bool>(false)
   private let requested = Atomic<Int>(0)
 
-  init(graph: Graph, options: EngineOptions, identities: [PartitionIdentity], merger: OutputMerger) {
+  init(
+    graph: Graph, options: EngineOptions, identities: [PartitionIdentity], resume: [ResumePoint?],
+    merger: OutputMerger
+  ) {
     self.graph = graph
+    inboxes = (0..<options.workers).map { _ in Inbox() }
+    resumeEmitted = resume.map { $0?.emittedThrough ?? beforeAllTime }
     self.options = options
     self.identities = identities
     self.merger = merger
@@ -219,7 +234,7 @@ final class EngineShared: @unchecked Sendable {
 
   func stop() {
     stopping.store(true, ordering: .relaxed)
-    for worker in workers { worker.inbox.wake() }
+    for inbox in inboxes { inbox.wake() }
   }
 
   func fail(_ error: any Error) {
@@ -248,7 +263,7 @@ final class EngineShared: @unchecked Sendable {
     }
     status.partitions = zip(identities, counters).map { ($0, $1) }
     (status.recordsByRule, status.recordsByKind) = merger.counts
-    status.queueDepths = workers.map(\.inbox.count)
+    status.queueDepths = inboxes.map(\.count)
     return status
   }
 
@@ -265,7 +280,8 @@ final class EngineShared: @unchecked Sendable {
     state.withLock { if $0.request == request { $0.answers[worker] = part } }
   }
 
-  /// Asks every worker where it stands, between two of its batches; nil when one does not answer within five seconds.
+  /// Asks every worker where it stands, between two of its batches; nil when one has ended or does not answer within five
+  /// seconds.
   func snapshot() -> [SnapshotPart]? {
     let request = state.withLock { state in
       state.request += 1
@@ -273,11 +289,12 @@ final class EngineShared: @unchecked Sendable {
       return state.request
     }
     requested.store(request, ordering: .releasing)
-    for worker in workers { worker.inbox.wake() }
+    for inbox in inboxes { inbox.wake() }
     let deadline = monotonicNanos() + 5_000_000_000
     while monotonicNanos() < deadline {
-      let answers = state.withLock { $0.answers }
+      let (answers, hasFinished) = state.withLock { ($0.answers, !$0.finished.isEmpty) }
       if answers.count == options.workers { return answers.keys.sorted().compactMap { answers[$0] } }
+      if hasFinished { return nil }
       sleepMillis(1)
     }
     return nil

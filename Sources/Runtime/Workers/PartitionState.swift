@@ -13,10 +13,12 @@ final class PartitionState {
   /// Do not ask the reader again before this (monotonic).
   var retryNanos: Int64 = 0
   var wasReadable = true
-  /// One behind the last offset read.
-  var readThrough: Int64
+  /// One behind the last offset read; -1 before the first.
+  var position: Int64
   /// Late rows and dead letters before this offset were written before a restart.
   var suppressBefore: Int64 = -1
+  /// Before this offset they all have been written, now or then: while old rows are read again, by the engine before.
+  var readThrough: Int64 { max(position, suppressBefore) }
   var index = OffsetIndex()
   let exceptions = RecordWriter()
   var counters = PartitionCounters()
@@ -26,7 +28,7 @@ final class PartitionState {
     reader = start.reader
     source = start.reader.identity.source
     lastRecordNanos = now
-    readThrough = start.committedOffset ?? -1
+    position = start.committedOffset ?? -1
     if let resume {
       watermark = resume.watermark
       suppressBefore = resume.readThrough

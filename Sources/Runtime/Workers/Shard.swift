@@ -1,3 +1,10 @@
+/// A moment of a shard that a commit may name: with every record up to `emittedThrough` written, rows since `neededSince`
+/// rebuild what it keeps.
+struct ShardPoint: Sendable, Hashable {
+  var emittedThrough: Int64
+  var neededSince: Int64
+}
+
 /// The keyed side of the graph on one worker, for one source: the exchanges' owners for the keys of this shard, level by
 /// level, and the records that they emit.
 final class SourceShard {
@@ -16,11 +23,20 @@ final class SourceShard {
   /// How far each level has been advanced.
   private(set) var levelWatermarks: [Int64]
   private let broadcast: (Message) throws -> Void
+  private let isCommitted: Bool
+  private let resume: ResumePoint?
+  /// By level, what was needed after each advance, back to the last one that the levels behind have caught up with.
+  private var needs: [[(watermark: Int64, since: Int64)]]
+  /// Ascending, back to the last one whose records have been written, all shards' records up to then included. Shards
+  /// are not equally far, so a commit must be able to name a moment that lies a little back.
+  private(set) var points: [ShardPoint] = []
 
   init(
     graph: Graph, source: Int, context: TaskContext, merger: OutputMerger, partitions: [Int],
-    resume: ResumePoint?, broadcast: @escaping (Message) throws -> Void
+    resume: ResumePoint?, isCommitted: Bool, broadcast: @escaping (Message) throws -> Void
   ) {
+    self.resume = resume
+    self.isCommitted = isCommitted
     self.source = source
     shard = context.shard
     self.context = context
@@ -40,6 +56,12 @@ final class SourceShard {
     shardWatermarks = Array(
       repeating: Array(repeating: beforeAllTime, count: context.shardCount), count: max(levels, 1))
     levelWatermarks = Array(repeating: beforeAllTime, count: max(levels, 1))
+    // A resumed shard stands where the engine before stood until it knows better.
+    needs = Array(
+      repeating: [(beforeAllTime, resume?.neededSince ?? beforeAllTime)], count: max(levels, 1))
+    if let resume {
+      points = [ShardPoint(emittedThrough: resume.emittedThrough, neededSince: resume.neededSince)]
+    }
   }
 
   func accept(_ panes: [(exchange: Int, pane: PanePartial)], partition: Int, watermark: Int64) throws {
@@ -63,6 +85,7 @@ final class SourceShard {
     guard watermark > levelWatermarks[level] else { return }
     for entry in keyed where entry.level == level { entry.task.advance(to: watermark) }
     levelWatermarks[level] = watermark
+    if isCommitted { needs[level].append((watermark, neededSince(level: level))) }
     if level + 1 < levels {
       try broadcast(
         .shardWatermark(source: source, level: level + 1, shard: shard, watermark: watermark))
@@ -73,8 +96,33 @@ final class SourceShard {
 
   private func publish(_ watermark: Int64) throws {
     let records = context.output.isEmpty ? nil : context.output.drain(through: watermark)
-    try merger.publish(
+    let written = try merger.publish(
       records, lane: merger.shardLane(source: source, shard: shard), bound: bound(behind: watermark))
+    if isCommitted { notePoint(watermark, writtenThrough: written) }
+  }
+
+  private func notePoint(_ watermark: Int64, writtenThrough: Int64) {
+    var needed = watermark
+    for level in needs.indices {
+      // A level in front may have gone on, and its records wait here: what counts is what it needed before.
+      while needs[level].count > 1, needs[level][1].watermark <= watermark { needs[level].removeFirst() }
+      needed = min(needed, needs[level][0].since)
+    }
+    // While old rows are read again, windows before the resumption are not whole: no way back behind it.
+    points.append(
+      ShardPoint(
+        emittedThrough: max(watermark, resume?.emittedThrough ?? beforeAllTime),
+        neededSince: max(needed, resume?.neededSince ?? beforeAllTime)))
+    while points.count > 1, points[1].emittedThrough <= writtenThrough { points.removeFirst() }
+  }
+
+  private func neededSince(level: Int) -> Int64 {
+    let watermark = levelWatermarks[level]
+    var needed = watermark
+    for entry in keyed where entry.level == level {
+      needed = min(needed, entry.task.neededSince(watermark: watermark))
+    }
+    return needed
   }
 
   /// The earliest time that a record may have from now on. With one level of windows that is the next multiple of the
@@ -85,16 +133,6 @@ final class SourceShard {
   }
 
   var isFinished: Bool { levelWatermarks.allSatisfy { $0 == afterAllTime } }
-
-  /// Everything up to here has been emitted.
-  var emittedThrough: Int64 { levelWatermarks[levelWatermarks.count - 1] }
-
-  /// No row before this is needed any more.
-  var neededSince: Int64 {
-    guard levelWatermarks[0] > beforeAllTime else { return beforeAllTime }
-    return keyed.map { $0.task.neededSince(watermark: levelWatermarks[$0.level]) }.min()
-      ?? levelWatermarks[0]
-  }
 
   var stateSize: (keys: Int, bytes: Int) {
     keyed.reduce((0, 0)) { sum, entry in

@@ -42,7 +42,7 @@ final class SourceTask {
       ? passOrdinary(partition) : passCarefully(partition, failed)
     partition.counters.rows += records.rowCount
     partition.counters.bytes += records.bytesRead
-    if records.nextOffset >= 0 { partition.readThrough = records.nextOffset }
+    if records.nextOffset >= 0 { partition.position = records.nextOffset }
     if isLive { noteOffsets(partition, startWatermark, count) }
     guard count > 0 else { return }
     let isDense = count == records.rowCount

@@ -1,12 +1,13 @@
 /// One worker: a thread that owns some partitions (reads, filters, aggregates partially) and one shard of the keys (merges,
 /// windows, alerts). All of its state is its own; it meets the others at inboxes and at the output merger.
 final class Worker: @unchecked Sendable {
-  // @unchecked: everything but `inbox` is touched by the worker's own thread only, once it has started.
+  // @unchecked: touched by the worker's own thread only, once that has started and until it has ended; others meet it
+  // at its inbox.
   /// How long a live partition that had nothing is left alone.
   private static let retryNanos: Int64 = 2_000_000
 
   let number: Int
-  let inbox = Inbox()
+  private let inbox: Inbox
   private let engine: EngineShared
   private let sources: [SourceTask]
   private var shards: [SourceShard] = []
@@ -17,6 +18,7 @@ final class Worker: @unchecked Sendable {
   init(number: Int, engine: EngineShared, partitions: [PartitionState], resume: [ResumePoint?]) {
     self.number = number
     self.engine = engine
+    inbox = engine.inboxes[number]
     self.partitions = partitions
     let graph = engine.graph
     var contexts: [TaskContext] = []
@@ -40,7 +42,7 @@ final class Worker: @unchecked Sendable {
           graph: graph, source: source, context: contexts[source], merger: engine.merger,
           partitions: engine.partitionSources.indices.filter {
             engine.partitionSources[$0] == source
-          }, resume: resume[source],
+          }, resume: resume[source], isCommitted: engine.options.isLive,
           broadcast: { [unowned self] in try self.broadcast($0) }))
     }
   }
@@ -50,6 +52,8 @@ final class Worker: @unchecked Sendable {
   func run() {
     do {
       for shard in shards { try shard.finishIfEmpty() }
+      // A partition that is resumed and has nothing new still lets windows close up to where it was.
+      for partition in partitions where partition.watermark > beforeAllTime { try progress(partition) }
       while !engine.isStopping {
         try receive()
         answerSnapshot()
@@ -85,7 +89,7 @@ final class Worker: @unchecked Sendable {
   }
 
   private func broadcast(_ message: Message) throws {
-    for worker in engine.workers where worker !== self { worker.inbox.send(message) }
+    for (other, inbox) in engine.inboxes.enumerated() where other != number { inbox.send(message) }
     try handle(message)
   }
 
@@ -93,7 +97,7 @@ final class Worker: @unchecked Sendable {
     if shard == number {
       shards[source].accept(exchange: exchange, rows)
     } else {
-      engine.workers[shard].inbox.send(.rows(exchange: exchange, rows))
+      engine.inboxes[shard].send(.rows(exchange: exchange, rows))
     }
   }
 
@@ -102,7 +106,7 @@ final class Worker: @unchecked Sendable {
   /// The readable partition that is furthest behind, so that panes of few minutes are open at a time; nil when there is
   /// nothing to read now or others must catch up first.
   private func next() -> PartitionState? {
-    if engine.workers.contains(where: { $0.inbox.count > Inbox.messagesMax }) { return nil }
+    if engine.inboxes.contains(where: { $0.count > Inbox.messagesMax }) { return nil }
     let now = engine.options.isLive ? monotonicNanos() : 0
     var best: PartitionState?
     for partition in partitions where !partition.hasEnded && partition.retryNanos <= now {
@@ -205,9 +209,12 @@ final class Worker: @unchecked Sendable {
   /// Where shards and partitions stand. On the worker's thread, or when that has ended.
   func snapshotPart() -> SnapshotPart {
     SnapshotPart(
-      shards: shards.map { ($0.neededSince, $0.emittedThrough) },
-      readThrough: partitions.map { ($0.ordinal, $0.readThrough, $0.watermark) },
-      indexes: partitions.map { ($0.ordinal, $0.index) })
+      shards: shards.map(\.points),
+      partitions: partitions.map { partition in
+        SnapshotPart.Partition(
+          ordinal: partition.ordinal, position: partition.position, readThrough: partition.readThrough,
+          watermark: partition.watermark, index: partition.index)
+      })
   }
 
   private func answerSnapshot() {
@@ -230,9 +237,30 @@ struct WorkerStats: Sendable {
   var state: (keys: Int, bytes: Int) = (0, 0)
 }
 
-/// A worker's answer to a commit: where its shards and partitions stand.
+/// A worker's answer to a commit: where its shards (by source) and its partitions stand.
 struct SnapshotPart: Sendable {
-  var shards: [(neededSince: Int64, emittedThrough: Int64)]
-  var readThrough: [(ordinal: Int, offset: Int64, watermark: Int64)]
-  var indexes: [(ordinal: Int, index: OffsetIndex)]
+  struct Partition: Sendable {
+    var ordinal: Int
+    /// One behind the last offset read; -1 before the first.
+    var position: Int64
+    /// Late rows and dead letters before this offset have been written, by this engine or one before.
+    var readThrough: Int64
+    var watermark: Int64
+    var index: OffsetIndex
+  }
+  var shards: [[ShardPoint]]
+  var partitions: [Partition]
+}
+
+extension SnapshotPart.Partition {
+  func commitPoint(
+    neededSince: Int64, emittedThrough: Int64, _ identities: [PartitionIdentity]
+  ) -> CommitPoint {
+    let back = index.resume(since: neededSince)
+    let resume = ResumePoint(
+      neededSince: neededSince, emittedThrough: emittedThrough, readThrough: readThrough,
+      watermark: back?.watermark ?? watermark)
+    return CommitPoint(
+      partition: identities[ordinal], offset: back?.offset ?? position, metadata: resume.metadata)
+  }
 }

@@ -1,4 +1,5 @@
 import Catalog
+import Foundation
 import Operators
 import Planner
 import RuleLang
@@ -106,4 +107,9 @@ func randomRecords(
         counter: counters[key], seq: isNegative ? -1 : Int64(index)))
   }
   return records
+}
+
+/// How many random histories a property is tried on: `RULESD_SEEDS` asks for more.
+func seedCount(_ usual: Int) -> Int {
+  ProcessInfo.processInfo.environment["RULESD_SEEDS"].flatMap(Int.init) ?? usual
 }

@@ -1,0 +1,144 @@
+import Synchronization
+import Testing
+
+@testable import Runtime
+
+/// An engine that is stopped or killed at any moment and started again from what it committed writes what one that
+/// never stopped writes: nothing is missing, nothing differs, and after a graceful stop nothing comes twice.
+@Suite struct ResumeTests {
+  private static let rules =
+    testSource("a", watermark: "10s") + testSource("b", watermark: "20s")
+    + """
+    stream minutes = a | window tumbling 1m by key
+      | aggregate n = count(), total = sum(value), worst = max(value)
+    metric rows = minutes.n
+    metric total = minutes.total
+    stream sliding = a | window hopping 5m every 1m by key | aggregate n = count(), p = quantile(value, 0.9)
+    metric sliding_rows = sliding.n
+    metric sliding_p = sliding.p
+    stream long = a | window tumbling 30m | aggregate n = count()
+    metric long_rows = long.n
+    stream steady = minutes | window tumbling 3m by key | aggregate highest = max(total), n = count()
+    metric steady_highest = steady.highest
+    stream counters = b | window tumbling 1m by key | aggregate grown = increase(counter), n = count()
+    metric growth = counters.grown
+    stream all_counters = counters | window tumbling 2m | aggregate grown = sum(grown)
+    metric all_growth = all_counters.grown
+    alert High { on minutes when worst > 90 for 3m keep_firing 2m severity page
+      annotations { summary: "{key} {worst}" } }
+    alert Busy { on sliding when n > 3 for 7m severity ticket }
+    alert Grown { on counters when grown > 20 keep_firing 4m severity ticket }
+    alert Steady { on steady when highest > 60 for 3m keep_firing 6m severity ticket }
+    """
+
+  struct Case: Sendable, CustomTestStringConvertible {
+    var seed: UInt64
+    var workers: Int
+    var batchRows: Int
+    var isGraceful: Bool
+    var testDescription: String {
+      "seed \(seed), \(workers) workers, \(batchRows) rows\(isGraceful ? ", graceful" : "")"
+    }
+  }
+  private static let cases: [Case] = {
+    var cases: [Case] = []
+    for seed in 1...seedCount(8) {
+      for isGraceful in [true, false] {
+        cases.append(
+          Case(
+            seed: UInt64(seed), workers: 1 + (isGraceful ? seed : seed + 2) % 4,
+            batchRows: [1, 7, 4_096][(isGraceful ? seed : seed + 1) % 3], isGraceful: isGraceful))
+      }
+    }
+    return cases
+  }()
+
+  /// Partitions of two sources with different speeds and lengths.
+  private func histories(from start: Int64, _ random: inout SeededRandom) -> [(source: Int, partition: Int32, [TestRecord])] {
+    var result: [(source: Int, partition: Int32, [TestRecord])] = []
+    for (source, partition, step) in [(0, Int32(0), 6), (0, 1, 3), (0, 2, 14), (1, 0, 4), (1, 1, 9)] {
+      let step = Int64(step) * second
+      let count = 2_400 / Int(step / second)
+      result.append(
+        (
+          source, partition,
+          randomRecords(
+            count, from: start + Int64(partition) * 13 * second, keys: 3, stepNanosMax: step,
+            boundNanos: (source == 0 ? 10 : 20) * second, lateOneIn: 25, garbageOneIn: 40, random: &random)
+        ))
+    }
+    return result
+  }
+
+  @Test(arguments: cases)
+  func isAsIfItHadNeverStopped(_ example: Case) throws {
+    var random = SeededRandom(example.seed)
+    let graph = try graph(Self.rules)
+    // Near 1970 there is no room to look back.
+    let histories = histories(from: example.seed % 4 == 0 ? 0 : testEpoch, &random)
+    let logs = histories.map { log($0.source, $0.partition, $0.2) }
+    let expected = try runRecorded(graph, logs)
+    #expect(expected.count > 300)
+
+    var points: [PartitionIdentity: CommitPoint] = [:]
+    var written: [String] = []
+    var shown = [Int](repeating: 0, count: logs.count)
+    var round = 0
+    while true {
+      round += 1
+      let isLast = round > 12
+      for (index, log) in logs.enumerated() {
+        let more = Int.random(in: 0...log.records.count / 6, using: &random)
+        shown[index] = isLast ? log.records.count : min(log.records.count, shown[index] + more)
+        log.show(shown[index], atEnd: isLast ? .end : (Bool.random(using: &random) ? .caughtUp : .nothingYet))
+      }
+      let sink = MemorySink()
+      let engine = Engine(
+        graph: graph,
+        options: EngineOptions(
+          workers: example.workers, batchRows: example.batchRows, order: .bySource, isLive: true,
+          clock: { 0 }),
+        partitions: logs.shuffled(using: &random).map {
+          $0.start(at: points[$0.identity], chunks: SeededRandom(random.next()))
+        }, sink: sink)
+      try engine.start()
+      if isLast {
+        try engine.wait()
+        written += sink.lines
+        break
+      }
+      // Some engines see all that is shown; others are stopped in the middle of it.
+      if Bool.random(using: &random) {
+        try eventually("all is read") { zip(logs, shown).allSatisfy { $0.position >= $1 } }
+      }
+      for _ in 0..<Int.random(in: 0...3, using: &random) {
+        sleepMillis(Int.random(in: 0...4, using: &random))
+        let commit = try engine.commitPoints()
+        // A group may have committed for some partitions when it died.
+        let half = !example.isGraceful && Int.random(in: 0..<4, using: &random) == 0
+        for point in commit where !half || Bool.random(using: &random) { points[point.partition] = point }
+      }
+      if example.isGraceful {
+        for point in try engine.stopAndCommitPoints() { points[point.partition] = point }
+      } else {
+        engine.stop()
+        try engine.wait()
+      }
+      written += sink.lines
+    }
+
+    var byID: [String: String] = [:]
+    var twice = 0
+    for line in written {
+      if let before = byID.updateValue(line, forKey: recordID(line)) {
+        twice += 1
+        if before != line { Issue.record("one id, two records:\n\(before)\n\(line)") }
+      }
+    }
+    let wanted = Set(expected)
+    let got = Set(byID.values)
+    #expect(wanted.subtracting(got).sorted().prefix(5) == [], "missing")
+    #expect(got.subtracting(wanted).sorted().prefix(5) == [], "too many")
+    if example.isGraceful { #expect(twice == 0) }
+  }
+}
