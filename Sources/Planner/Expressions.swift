@@ -23,6 +23,30 @@ extension TypedExpr {
     }
   }
 
+  /// The same condition however it was written: operands of `and` and `or` in one order, constants on the right.
+  var canonical: TypedExpr {
+    switch self {
+    case .logical(let operation, _, _):
+      var operands: [(text: String, expression: TypedExpr)] = []
+      func split(_ expression: TypedExpr) {
+        if case .logical(operation, let left, let right) = expression {
+          split(left)
+          split(right)
+        } else {
+          let operand = expression.canonical
+          operands.append(("\(operand)", operand))
+        }
+      }
+      split(self)
+      operands.sort { $0.text < $1.text }
+      let first = operands[0].expression
+      return operands.dropFirst().reduce(first) { .logical(operation, $0, $1.expression) }
+    case .not(let operand): return .not(operand.canonical)
+    case .compare: return constantOnTheRight
+    case .constant, .column, .negate, .arithmetic, .isNull, .isIn, .call, .toFloat: return self
+    }
+  }
+
   /// `5 < x` as `x > 5`.
   var constantOnTheRight: TypedExpr {
     guard case .compare(let operation, let left, let right) = self, case .constant = left else {

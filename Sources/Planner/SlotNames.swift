@@ -64,10 +64,11 @@ final class SlotNames {
   /// What a slot is computed from; its name for one that is not computed.
   func definition(_ slot: Int) -> String { computed[slot].map { text($0) } ?? name(slot) }
 
-  /// `error_ratio = errors / n`; the expression alone where the name says no more.
+  /// `error_ratio = errors / n`; the expression alone where it has no name of its own and is called by its text.
   func assignment(_ slot: Int) -> String {
-    let text = definition(slot)
-    return space.names[slot] == text ? text : "\(space.names[slot]) = \(text)"
+    let name = space.names[slot]
+    let isText = name.utf8.contains { $0 == UInt8(ascii: " ") || $0 == UInt8(ascii: "(") }
+    return isText ? definition(slot) : "\(name) = \(definition(slot))"
   }
 
   /// An aggregate as a rule would spell it: `sum(latency, where status >= 500)`.

@@ -123,10 +123,11 @@ private struct RandomRule {
       "tumbling 10s", "tumbling 30s", "tumbling 1m", "hopping 1m every 30s", "hopping 2m every 1m",
       "tumbling 7s",
     ])
-    let keys = random.pick([["service"], ["service"], ["service"], ["region", "service"], []])
+    let keys = random.pick([["service"], ["service"], ["service"], ["status"], ["region", "service"], []])
     text += "\n  | window \(window)\(keys.isEmpty ? "" : " by \(keys.joined(separator: ", "))")"
     let aggregates = [
-      "count(where status >= 500)", "count(where latency > 500ms)", "sum(size)", "sum(size, where status < 500)", "avg(latency)", "max(\(derived))",
+      "count(where status >= 500)", "count(where latency > 500ms)", "count(where status < 300 and latency > 500ms)",
+      "count(where 500ms < latency and 300 > status)", "sum(size)", "sum(size, where status < 500)", "avg(latency)", "max(\(derived))",
       "min(\(derived), where status < 500)", "quantile(latency, 0.9)", "quantile(latency, 0.5)",
       "quantile(\(derived), 0.99)", "distinct(region)", "sum(retries)", "first(status)", "last(retries)",
       "rate()",
