@@ -9,26 +9,99 @@ public struct ResumePoint: Sendable, Hashable {
   public var readThrough: Int64
   /// The partition's watermark in front of the committed offset: it decides again who was late.
   public var watermark: Int64
+  /// Where the clock, and not a row, decided who was late behind the offset.
+  public var raises: [WatermarkRaise]
 
-  public init(neededSince: Int64, emittedThrough: Int64, readThrough: Int64, watermark: Int64) {
+  public init(
+    neededSince: Int64, emittedThrough: Int64, readThrough: Int64, watermark: Int64,
+    raises: [WatermarkRaise] = []
+  ) {
     self.neededSince = neededSince
     self.emittedThrough = emittedThrough
     self.readThrough = readThrough
     self.watermark = watermark
+    self.raises = raises
   }
 
-  /// The text for the offset's metadata.
-  public var metadata: String { "rulesd1 \(neededSince) \(emittedThrough) \(readThrough) \(watermark)" }
+  /// The text for the offset's metadata, at most 4 KiB.
+  public var metadata: String {
+    var text = "rulesd1 \(neededSince) \(emittedThrough) \(readThrough) \(watermark)"
+    for raise in raises.suffix(WatermarkRaises.countMax) { text += " \(raise.offset):\(raise.watermark)" }
+    return text
+  }
 
   /// Reads metadata; nil for a text that this program did not write.
   public init?(metadata: String) {
     let parts = metadata.split(separator: " ")
-    guard parts.count == 5, parts[0] == "rulesd1" else { return nil }
-    let numbers = parts.dropFirst().compactMap { Int64($0) }
+    guard parts.count >= 5, parts[0] == "rulesd1" else { return nil }
+    let numbers = parts[1..<5].compactMap { Int64($0) }
     guard numbers.count == 4 else { return nil }
+    var raises: [WatermarkRaise] = []
+    for part in parts[5...] {
+      let pair = part.split(separator: ":").compactMap { Int64($0) }
+      guard pair.count == 2 else { return nil }
+      raises.append(WatermarkRaise(offset: pair[0], watermark: pair[1]))
+    }
     self.init(
       neededSince: numbers[0], emittedThrough: numbers[1], readThrough: numbers[2],
-      watermark: numbers[3])
+      watermark: numbers[3], raises: raises)
+  }
+}
+
+/// The clock lifted an idle partition's watermark before the row at an offset, and made that row late.
+public struct WatermarkRaise: Sendable, Hashable {
+  public var offset: Int64
+  public var watermark: Int64
+  public init(offset: Int64, watermark: Int64) {
+    self.offset = offset
+    self.watermark = watermark
+  }
+}
+
+/// What the clock decided in one partition. Rows that are read again must find the same decisions, so these are committed;
+/// only those count that made a row late, since all others leave no trace.
+struct WatermarkRaises {
+  /// So many fit into an offset's metadata; beyond that the oldest are forgotten, and their late rows count after a restart.
+  static let countMax = 80
+
+  private(set) var all: [WatermarkRaise]
+  /// The first that rows read again have not come to.
+  private var next = 0
+  /// What the clock set the watermark to last, until a row has been late because of it.
+  private var pending = beforeAllTime
+
+  init(resumed: [WatermarkRaise]) { all = resumed }
+
+  var hasResumed: Bool { next < all.count }
+
+  /// The watermark before the row at an offset, as far as the clock set it in an earlier life.
+  mutating func resumed(before offset: Int64) -> Int64 {
+    var watermark = beforeAllTime
+    while next < all.count, all[next].offset <= offset {
+      watermark = max(watermark, all[next].watermark)
+      next += 1
+    }
+    return watermark
+  }
+
+  mutating func clockSet(_ watermark: Int64) { pending = watermark }
+
+  /// A row was late against this watermark.
+  mutating func noteLate(offset: Int64, watermark: Int64) {
+    guard watermark == pending, watermark > beforeAllTime, next == all.count else { return }
+    pending = beforeAllTime
+    all.append(WatermarkRaise(offset: offset, watermark: watermark))
+    if all.count > Self.countMax { all.removeFirst() }
+    next = all.count
+  }
+
+  /// Forgets what only concerns rows before a committed time.
+  mutating func forget(before time: Int64) {
+    let waiting = all.count - next
+    let kept = all.suffix(waiting)
+    all = all.prefix(next).filter { $0.watermark > time }
+    next = all.count
+    all += kept
   }
 }
 

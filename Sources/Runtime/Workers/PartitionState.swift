@@ -20,6 +20,7 @@ final class PartitionState {
   /// Before this offset they all have been written, now or then: while old rows are read again, by the engine before.
   var readThrough: Int64 { max(position, suppressBefore) }
   var index = OffsetIndex()
+  var raises: WatermarkRaises
   let exceptions = RecordWriter()
   var counters = PartitionCounters()
 
@@ -29,6 +30,7 @@ final class PartitionState {
     source = start.reader.identity.source
     lastRecordNanos = now
     position = start.committedOffset ?? -1
+    raises = WatermarkRaises(resumed: resume?.raises ?? [])
     if let resume {
       watermark = resume.watermark
       suppressBefore = resume.readThrough

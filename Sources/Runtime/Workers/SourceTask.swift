@@ -38,7 +38,7 @@ final class SourceTask {
     let failed = firstFailures()
     let startWatermark = partition.watermark
     let count =
-      failed == nil && records.rejects.isEmpty && !hasRecordTimes
+      failed == nil && records.rejects.isEmpty && !hasRecordTimes && !partition.raises.hasResumed
       ? passOrdinary(partition) : passCarefully(partition, failed)
     partition.counters.rows += records.rowCount
     partition.counters.bytes += records.bytesRead
@@ -105,6 +105,10 @@ final class SourceTask {
         deadLetter(row, node.requirements[Int(failed[row])].reason, partition)
         continue
       }
+      if partition.raises.hasResumed {
+        let raised = partition.raises.resumed(before: records.offsets[row])
+        partition.watermark = max(partition.watermark, raised)
+      }
       let time = batch.times[row]
       let recordTime = records.recordTimes[row]
       if recordTime != .min, isAhead(time, of: recordTime) {
@@ -138,6 +142,7 @@ final class SourceTask {
       return deadLetter(row, "event time lies outside 1970 to 2200", partition)
     }
     partition.counters.late += 1
+    partition.raises.noteLate(offset: records.offsets[row], watermark: watermark)
     guard records.offsets[row] >= partition.suppressBefore else { return }
     let out = partition.exceptions
     open(lateOrigin, out, partition, offset: records.offsets[row], time: time)

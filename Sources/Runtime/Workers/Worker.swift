@@ -156,6 +156,7 @@ final class Worker: @unchecked Sendable {
     let watermark = now - schema.boundNanos
     guard watermark > partition.watermark else { return }
     partition.watermark = watermark
+    partition.raises.clockSet(watermark)
     try progress(partition)
   }
 
@@ -213,7 +214,7 @@ final class Worker: @unchecked Sendable {
       partitions: partitions.map { partition in
         SnapshotPart.Partition(
           ordinal: partition.ordinal, position: partition.position, readThrough: partition.readThrough,
-          watermark: partition.watermark, index: partition.index)
+          watermark: partition.watermark, index: partition.index, raises: partition.raises.all)
       })
   }
 
@@ -223,7 +224,9 @@ final class Worker: @unchecked Sendable {
     seenSnapshotRequest = request
     engine.answer(snapshotPart(), worker: number, request: request)
     for partition in partitions {
-      partition.index.forget(before: engine.committedSince[partition.source])
+      let since = engine.committedSince[partition.source]
+      partition.index.forget(before: since)
+      partition.raises.forget(before: since)
     }
   }
 }
@@ -247,6 +250,7 @@ struct SnapshotPart: Sendable {
     var readThrough: Int64
     var watermark: Int64
     var index: OffsetIndex
+    var raises: [WatermarkRaise]
   }
   var shards: [[ShardPoint]]
   var partitions: [Partition]
@@ -259,7 +263,7 @@ extension SnapshotPart.Partition {
     let back = index.resume(since: neededSince)
     let resume = ResumePoint(
       neededSince: neededSince, emittedThrough: emittedThrough, readThrough: readThrough,
-      watermark: back?.watermark ?? watermark)
+      watermark: back?.watermark ?? watermark, raises: raises)
     return CommitPoint(
       partition: identities[ordinal], offset: back?.offset ?? position, metadata: resume.metadata)
   }
