@@ -6,14 +6,15 @@
 demo: release
 	.build/release/rulesd demo rules/search-quality
 
-test: test-swift test-duckdb
+test: test-swift test-duckdb $(if $(RULESD_TEST_BROKERS),test-kafka)
 
 # Debug: assertions and overflow checks are on.
 build: deps
 	scripts/build.sh
 
+# The Swift library is linked in: one binary, and 2 ms less to start.
 release: deps
-	scripts/build.sh -c release --product rulesd
+	scripts/build.sh -c release --product rulesd --static-swift-stdlib
 
 test-swift: deps
 	scripts/build.sh --build-tests
@@ -24,9 +25,10 @@ test-duckdb: build
 	scripts/venv.sh .venv-test duckdb
 	.venv-test/bin/python Tests/EndToEnd/duckdb/compare.py --rulesd .build/debug/rulesd
 
-# Against real brokers: make test-kafka BROKERS=localhost:9092
+# Against real brokers: RULESD_TEST_BROKERS=localhost:9092 make test-kafka. `make test` does it too when that is set.
+BROKERS ?= $(RULESD_TEST_BROKERS)
 test-kafka: release
-	@test -n "$(BROKERS)" || { echo "usage: make test-kafka BROKERS=host:port" >&2; exit 2; }
+	@test -n "$(BROKERS)" || { echo "usage: RULESD_TEST_BROKERS=host:port make test-kafka" >&2; exit 2; }
 	scripts/test-kafka.sh "$(BROKERS)"
 
 bench: release

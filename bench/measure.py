@@ -177,6 +177,7 @@ def main():
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--brokers")
     parser.add_argument("--flink")
+    parser.add_argument("--record", action="store_true", help="write the table into bench/README.md")
     arguments = parser.parse_args()
     os.makedirs(OUT, exist_ok=True)
     bench = Bench(arguments)
@@ -190,8 +191,19 @@ def main():
               + ", ".join(f"{name} {version}" for name, version in versions.items())
               + f"; medians of {arguments.rounds} rounds of {arguments.rows:,} rows")
     print(f"\n{footer}")
-    with open(os.path.join(OUT, "table.md"), "w") as file:
-        file.write("\n".join(bench.lines) + f"\n\n{footer}\n")
+    if arguments.record:
+        record("\n".join(bench.lines) + f"\n\n{footer}\n")
+
+
+def record(table):
+    """Puts the table in the place of the last one on the benchmark's page."""
+    path = os.path.join(HERE, "README.md")
+    with open(path) as file:
+        text = file.read()
+    begin, end = "<!-- table:begin -->\n", "<!-- table:end -->\n"
+    head, tail = text[:text.index(begin) + len(begin)], text[text.index(end):]
+    with open(path, "w") as file:
+        file.write(head + table + tail)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures rulesd and its peers in one run, in turns, and prints a table; bench/README.md has the method.
-#   ROUNDS=5  ROWS=1000000  FLINK=1  BROKERS=host:port (instead of the embedded broker)
+#   ROUNDS=5  ROWS=1000000  FLINK=1  BROKERS=host:port (instead of the embedded broker)  RECORD=1 (into the page)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,4 +11,5 @@ if [ -n "${FLINK:-}" ]; then
   scripts/venv.sh .venv-flink apache-flink
 fi
 exec .venv-bench/bin/python bench/measure.py --rulesd .build/release/rulesd --rounds "${ROUNDS:-5}" \
-  --rows "${ROWS:-1000000}" ${FLINK:+--flink .venv-flink/bin/python} ${BROKERS:+--brokers "$BROKERS"}
+  --rows "${ROWS:-1000000}" ${FLINK:+--flink .venv-flink/bin/python} ${BROKERS:+--brokers "$BROKERS"} \
+  ${RECORD:+--record}

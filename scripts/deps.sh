@@ -4,7 +4,7 @@ set -euo pipefail
 
 packages=(
   make pkg-config libstdc++-12-dev
-  librdkafka-dev libsimdjson-dev zlib1g-dev libzstd-dev libmicrohttpd-dev
+  librdkafka-dev libsimdjson-dev zlib1g-dev libzstd-dev libmicrohttpd-dev libpcre2-dev
   kcat             # recording topics, and a peer of the benchmark
   python3 python3-venv  # the differential tests and the benchmark
 )
@@ -40,10 +40,11 @@ install() {
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
 }
 # The lists may be older than the archive, or absent: fetch them only when the first try fails.
-if ! install >/tmp/rulesd-deps.$$ 2>&1; then
+log=$(mktemp)
+if ! install >"$log" 2>&1; then
   "${as_root[@]}" apt-get update -q && install || {
     echo "deps: could not install ${missing[*]}" >&2
     exit 2
   }
 fi
-rm -f /tmp/rulesd-deps.$$
+rm -f "$log"

@@ -10,9 +10,10 @@ namespace rd {
 namespace {
 constexpr size_t block_bytes = 256 * 1024;
 constexpr size_t path_depth_max = 32;
-// UTF-8 is checked a block at a time, small enough that the block is still in the first-level cache
-// afterwards.
+// Text is indexed and checked for UTF-8 a stretch at a time, small enough that it is still in the first-level cache when
+// its records are read.
 constexpr size_t check_bytes = 16 * 1024;
+constexpr size_t index_entries_kept = 512 * 1024;
 }  // namespace
 
 void Arena::clear() {
@@ -27,6 +28,23 @@ void Arena::grow(size_t bytes) {
   blocks_.push_back({std::unique_ptr<uint8_t[]>(new uint8_t[size]()), size});
   next_ = blocks_.back().bytes.get();
   left_ = size;
+}
+
+void Index::reserve(size_t length) {
+  // A block writes some entries more than it has.
+  size_t wanted = length + 128;
+  if (wanted <= capacity) return;
+  wanted = std::max(wanted, 2 * check_bytes);
+  quotes.reset(new uint32_t[wanted]);
+  stops.reset(new uint32_t[wanted]);
+  capacity = wanted;
+}
+
+void Index::release_large() {
+  if (capacity <= index_entries_kept) return;
+  quotes.reset();
+  stops.reset();
+  capacity = 0;
 }
 
 Parsed store_scalar(
@@ -73,14 +91,13 @@ void add_reject(
       {{rows.row_count, offset, record_time, nullptr, 0, payload, length}, std::move(reason)});
 }
 
-void take_row(rd_rows &rows, int64_t offset, int64_t record_time, const uint8_t *payload, size_t length) {
-  uint32_t row = rows.row_count++;
-  rows.offsets[row] = offset;
-  rows.record_times[row] = record_time;
-  rows.payloads[row] = {payload, uint32_t(length), 0};
+// Indexes a stretch of whole records. Returns whether it is valid UTF-8.
+bool index_text(rd_decoder &d, const uint8_t *begin, size_t length) {
+  d.kernel->build_index(d.index, begin, length);
+  return d.index.is_ascii || valid_utf8(begin, length);
 }
 
-// A record whose end is known, followed by '\n' or at least not by '}'; valid UTF-8 unless `unchecked`.
+// A record in the indexed stretch whose end is known, followed by '\n'; valid UTF-8 unless `unchecked`.
 void decode_one(
     rd_decoder &d, rd_rows &rows, const uint8_t *begin, const uint8_t *end, bool unchecked, int64_t offset,
     int64_t record_time) {
@@ -89,7 +106,7 @@ void decode_one(
     return;
   }
   const uint8_t *scan_end;
-  if (!d.simdjson_only && scan_record(d, rows, begin, scan_end) == Scan::decoded && scan_end == end) {
+  if (!d.simdjson_only && d.kernel->scan_record(d, rows, begin, scan_end) == Scan::decoded && scan_end == end) {
     d.scanned++;
     take_row(rows, offset, record_time, begin, size_t(end - begin));
     return;
@@ -106,6 +123,7 @@ void decode_one(
 void start_call(rd_decoder &d) {
   d.rejects.clear();
   d.arena.clear();
+  d.index.release_large();
 }
 
 std::string too_long(size_t bytes_max) {
@@ -121,8 +139,7 @@ const uint8_t *line_end(const uint8_t *begin, const uint8_t *limit, const uint8_
   return end > begin && end[-1] == '\r' ? end - 1 : end;
 }
 
-// Whose line it is, told by its first two members as kcat writes them: `{"topic":"t","partition":0,`. False:
-// read it all.
+// Whose line it is, told by its first two members as kcat writes them: `{"topic":"t","partition":0,`. False: read it all.
 bool envelope_owner(const uint8_t *p, const uint8_t *end, std::string_view &topic, int32_t &partition) {
   static const char head[] = "{\"topic\":\"", middle[] = "\",\"partition\":";
   const size_t head_length = sizeof head - 1, middle_length = sizeof middle - 1;
@@ -159,9 +176,8 @@ void decode_envelope(
   // simdjson checks the line's UTF-8 itself.
   if (!reader.read(begin, length, envelope))
     return damaged(
-        valid_utf8(begin, length)
-            ? "not a record of `kcat -J`: topic, partition, offset or payload is missing"
-            : "not valid UTF-8");
+        valid_utf8(begin, length) ? "not a record of `kcat -J`: topic, partition, offset or payload is missing"
+                                  : "not valid UTF-8");
   if (!is_owned && (envelope.partition != lines.partition || envelope.topic != wanted)) {
     lines.others++;
     return;
@@ -178,7 +194,8 @@ void decode_envelope(
     return;
   }
   const uint8_t *text = reinterpret_cast<const uint8_t *>(payload.data());
-  decode_one(d, rows, text, text + payload.size(), true, envelope.offset, envelope.record_time);
+  bool valid = index_text(d, text, payload.size() + 1);
+  decode_one(d, rows, text, text + payload.size(), !valid, envelope.offset, envelope.record_time);
 }
 
 void destroy(rd_decoder *d) {
@@ -195,6 +212,7 @@ extern "C" {
 
 rd_decoder *rd_decoder_create(const rd_field_spec *specs, uint32_t count) {
   auto d = new rd_decoder();
+  d->kernel = &scan_kernel();
   d->nodes.emplace_back();
   d->fields.resize(count);
   d->seen.assign(count, 0);
@@ -210,12 +228,7 @@ rd_decoder *rd_decoder_create(const rd_field_spec *specs, uint32_t count) {
     if (field.spec.wants_hash)
       field.default_hash = rd_hash_bytes(
           reinterpret_cast<const uint8_t *>(field.default_text.data()), uint32_t(field.default_text.size()));
-    if (field.spec.type == RD_FIELD_TIME_NUMBER) {
-      for (double scale = field.spec.scale; scale >= 9.5 && field.time_power < 18; scale /= 10) {
-        field.time_power++;
-        field.time_factor *= 10;
-      }
-    }
+    if (field.spec.type == RD_FIELD_TIME_NUMBER) field.time_power = int(std::lround(std::log10(field.spec.scale)));
     uint32_t node = 0;
     for (uint32_t i = 0; i < field.spec.path_count; i++) {
       const rd_string &name = field.spec.path[i];
@@ -269,6 +282,8 @@ void rd_decode_lines(rd_decoder *decoder, rd_lines *lines, rd_rows *rows) {
   start_call(d);
   const uint8_t *p = lines->data + lines->position;
   const uint8_t *limit = lines->data + lines->length;
+  // The index of the last call may speak of bytes that have moved since.
+  lines->checked = std::min(lines->checked, lines->position);
   while (p < limit && rows->row_count < rows->capacity && d.rejects.size() < rows->capacity) {
     const uint8_t *next, *end;
     int64_t number = lines->next_line++;
@@ -288,15 +303,16 @@ void rd_decode_lines(rd_decoder *decoder, rd_lines *lines, rd_rows *rows) {
       auto newline =
           static_cast<const uint8_t *>(memchr(lines->data + stop - 1, '\n', lines->length - stop + 1));
       lines->checked = size_t(newline - lines->data) + 1;
-      lines->checked_valid = valid_utf8(p, lines->checked - position);
+      lines->checked_valid = index_text(d, p, lines->checked - position);
     }
     // The usual case: one walk over the record finds its end as well.
-    if (lines->checked_valid && !d.simdjson_only && scan_record(d, *rows, p, end) == Scan::decoded &&
-        size_t(end - p) <= lines->line_bytes_max && (*end == '\n' || (*end == '\r' && end[1] == '\n'))) {
-      d.scanned++;
-      take_row(*rows, number, INT64_MIN, p, size_t(end - p));
-      p = end + (*end == '\r' ? 2 : 1);
-      continue;
+    if (lines->checked_valid && !d.simdjson_only) {
+      const uint8_t *indexed = lines->data + lines->checked;
+      p = d.kernel->scan_lines(d, *rows, p, indexed, lines->line_bytes_max, number);
+      lines->next_line = number;
+      if (p == indexed || *p == '\n' || rows->row_count == rows->capacity) continue;
+      // The line at `p` is left to simdjson.
+      lines->next_line++;
     }
     end = line_end(p, limit, next);
     size_t length = size_t(end - p);
@@ -327,17 +343,27 @@ void rd_decode_records(
     rd_rows *rows) {
   rd_decoder &d = *decoder;
   start_call(d);
-  // A character that is torn at a payload's end cannot be healed by the '\n' behind it, so one check serves
-  // all.
-  bool valid = valid_utf8(arena, arena_length);
+  const uint8_t *limit = arena + arena_length;
+  const uint8_t *indexed = nullptr;  // the end of the indexed stretch
+  bool valid = false;
   for (size_t i = 0; i < count && rows->row_count < rows->capacity; i++) {
     const rd_record &record = records[i];
     if (record.data == nullptr) {
       add_reject(d, *rows, record.offset, record.record_time, "no payload", arena, 0);
-    } else {
-      decode_one(
-          d, *rows, record.data, record.data + record.length, !valid, record.offset, record.record_time);
+      continue;
     }
+    if (indexed == nullptr || record.data >= indexed) {
+      indexed = record.data + record.length + 1;
+      for (size_t next = i + 1; next < count; next++) {
+        const rd_record &r = records[next];
+        if (r.data == nullptr) continue;
+        if (r.data < indexed || r.data + r.length >= limit || r.data + r.length >= record.data + check_bytes) break;
+        indexed = r.data + r.length + 1;
+      }
+      // A character that is torn at a payload's end cannot be healed by the '\n' behind it: one check serves all.
+      valid = index_text(d, record.data, size_t(indexed - record.data));
+    }
+    decode_one(d, *rows, record.data, record.data + record.length, !valid, record.offset, record.record_time);
   }
 }
 

@@ -43,6 +43,18 @@ inline uint32_t eight_digits(uint64_t v) {
   return uint32_t((v & 0x0000FFFF0000FFFFull) * 42949672960001ull >> 32);
 }
 
+// How many of eight bytes are digits before the first that is none (little-endian machines).
+inline unsigned leading_digits(uint64_t v) {
+  uint64_t t = v ^ 0x3030303030303030ull;
+  // A byte beyond 9 gets its high bit; carries reach only what lies behind it.
+  uint64_t other = ((t + 0x7676767676767676ull) | t) & 0x8080808080808080ull;
+  return other ? unsigned(__builtin_ctzll(other)) >> 3 : 8;
+}
+// The value of the first `count` digits, 1 to 8.
+inline uint32_t some_digits(uint64_t v, unsigned count) { return eight_digits(v << (64 - 8 * count)); }
+
+inline constexpr uint64_t small_powers[9] = {1,      10,      100,      1000,     10000,
+                                             100000, 1000000, 10000000, 100000000};
 extern const double exact_powers[23];
 
 }  // namespace rd

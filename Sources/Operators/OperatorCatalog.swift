@@ -3,7 +3,7 @@ import Catalog
 /// Scalar functions of the language. To add one: its file, and its line here.
 let scalarFunctionList: [any ScalarFunction.Type] = [
   Abs.self, Round.self, Floor.self, Ceil.self, Log10.self,
-  Lower.self, Upper.self, Length.self, StartsWith.self, EndsWith.self, Contains.self,
+  Lower.self, Upper.self, Length.self, StartsWith.self, EndsWith.self, Contains.self, Matches.self,
   Coalesce.self, If.self,
 ]
 

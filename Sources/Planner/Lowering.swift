@@ -145,24 +145,13 @@ private final class Lowering {
       case .alert(let alert): set.consumers.append(self.alert(alert, rows, layout))
       }
     }
-    var bySlot: [Int: [(Value, RowSetPlan)]] = [:]
-    var slots: [Int] = []
-    for (condition, child) in rows.children {
-      guard let slot = condition.dispatchSlot,
-        case .compare(_, _, .constant(let value, _)) = condition
-      else { continue }
-      if bySlot[slot] == nil { slots.append(slot) }
-      bySlot[slot, default: []].append((value, child))
-    }
-    for slot in slots {
-      guard let branches = bySlot[slot], branches.count > 1 else { continue }
+    for dispatch in rows.dispatches {
       set.dispatches.append(
         RowSet.Dispatch(
-          slot: layout.place(slot), type: rows.space.types[slot],
-          branches: branches.map { ($0.0, rowSet($0.1)) }))
+          slot: layout.place(dispatch.slot), type: rows.space.types[dispatch.slot],
+          branches: dispatch.branches.map { ($0.value, rowSet($0.rows)) }))
     }
-    for (condition, child) in rows.children {
-      if let slot = condition.dispatchSlot, (bySlot[slot]?.count ?? 0) > 1 { continue }
+    for (condition, child) in rows.branches {
       set.branches.append(
         RowSet.Branch(condition: layout.place(condition), rows: rowSet(child)))
     }

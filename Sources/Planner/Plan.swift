@@ -106,6 +106,32 @@ final class RowSetPlan {
     return slot
   }
 
+  /// Where two or more children test one column for equality: a lookup of its value finds the child.
+  var dispatches: [(slot: Int, branches: [(value: Value, rows: RowSetPlan)])] {
+    var bySlot: [Int: [(value: Value, rows: RowSetPlan)]] = [:]
+    var slots: [Int] = []
+    for (condition, child) in children {
+      guard let slot = condition.dispatchSlot,
+        case .compare(_, _, .constant(let value, _)) = condition
+      else { continue }
+      if bySlot[slot] == nil { slots.append(slot) }
+      bySlot[slot, default: []].append((value, child))
+    }
+    return slots.compactMap { slot in
+      guard let branches = bySlot[slot], branches.count > 1 else { return nil }
+      return (slot, branches)
+    }
+  }
+
+  /// The children that are tried one after another.
+  var branches: [(condition: TypedExpr, rows: RowSetPlan)] {
+    let dispatched = Set(dispatches.map(\.slot))
+    return children.filter { child in
+      guard let slot = child.condition.dispatchSlot else { return true }
+      return !dispatched.contains(slot)
+    }
+  }
+
   func filtered(by condition: TypedExpr) -> RowSetPlan {
     if let known = childOf[condition] { return known }
     let rows = RowSetPlan(origin: .filter(condition), space: space)
@@ -158,15 +184,6 @@ public final class PanesPlan {
     if let known = states.firstIndex(of: state) { return known }
     states.append(state)
     return states.count - 1
-  }
-
-  /// A state as a rule would spell it: `sum(latency where status >= 500)`.
-  func text(of state: PaneAggregation.State) -> String {
-    var inside = state.argument.map { input.space.names[$0] } ?? ""
-    if let filter = state.filter {
-      inside += (inside.isEmpty ? "where " : " where ") + input.space.names[filter]
-    }
-    return "\(state.function)(\(inside))"
   }
 }
 

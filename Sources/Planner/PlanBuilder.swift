@@ -165,7 +165,7 @@ private struct PlanBuilder {
       }
     }
     split(condition)
-    var resolved = conjuncts.map { resolve($0, at: rows.rows, rows.columns).constantOnTheRight }
+    var resolved = conjuncts.map { resolve($0, at: rows.rows, rows.columns).canonical }
     resolved.sort { a, b in
       let x = a.dispatchSlot
       let y = b.dispatchSlot
@@ -212,7 +212,7 @@ private struct PlanBuilder {
       slot($0, at: rows.rows, rows.columns, name: $0.columnName(rows.names) ?? aggregate.name)
     }
     let filter = aggregate.filter.map {
-      slot($0, at: rows.rows, rows.columns, name: $0.text { rows.names[$0] })
+      slot($0, at: rows.rows, rows.columns, name: $0.text(columns: rows.names))
     }
     let state = panes.state(
       PaneAggregation.State(
@@ -282,7 +282,7 @@ private struct PlanBuilder {
   private mutating func slot(
     _ expression: TypedExpr, at rows: RowSetPlan, _ columns: [Binding], name: String
   ) -> Int {
-    let resolved = resolve(expression, at: rows, columns)
+    let resolved = resolve(expression, at: rows, columns).canonical
     noteFields(resolved, rows)
     return rows.slot(for: resolved, name: name)
   }

@@ -1,3 +1,4 @@
+import CDecode
 import Catalog
 import Runtime
 import Testing
@@ -80,8 +81,18 @@ import Testing
     return bytes
   }
 
-  @Test(arguments: [UInt64](1...12))
-  func pathsAgree(seed: UInt64) throws {
+  /// Those that this processor can run.
+  static let variants = [RD_SCAN_PORTABLE, RD_SCAN_AVX2, RD_SCAN_AVX512].map { Int32($0.rawValue) }
+    .filter { variant in
+      defer { rd_use_scan_variant(Int32(RD_SCAN_BEST.rawValue)) }
+      return rd_use_scan_variant(variant) != 0
+    }
+
+  @Test(arguments: [UInt64](1...12), variants)
+  func pathsAgree(seed: UInt64, variant: Int32) throws {
+    // For this thread, which the test does not leave.
+    #expect(rd_use_scan_variant(variant) != 0)
+    defer { rd_use_scan_variant(Int32(RD_SCAN_BEST.rawValue)) }
     var random = Seeded(seed)
     var payloads: [[UInt8]?] = []
     for _ in 0..<3_000 {
@@ -105,6 +116,30 @@ import Testing
       // Batches do not show, though each starts with other bytes behind the arena.
       #expect(try decodePayloads(payloads, schema: schema, batchRows: 7) == scanned)
     }
+  }
+
+  /// What one record has taught must not send all later ones to simdjson.
+  @Test(arguments: variants)
+  func kindsOfValuesMayChange(variant: Int32) throws {
+    #expect(rd_use_scan_variant(variant) != 0)
+    defer { rd_use_scan_variant(Int32(RD_SCAN_BEST.rawValue)) }
+    let schema = schema([Self.fields[0], Self.fields[2], Self.fields[3]])
+    let values = ["7", "\"text\"", "null", "{\"a\":[\"]\"]}", "[]", "\"\"", "-1.5e3", "true"]
+    var payloads: [[UInt8]?] = [Array("{\"ts\":1,\"extra\":".utf8)]
+    for extra in values {
+      for separator in [",", ", "] {
+        for blank in ["", " ", "  "] {
+          let rest = "\(separator)\"status\":\(blank)2,\"latency\":\(blank)null}"
+          payloads.append(Array("{\"ts\":\(blank)1,\"extra\":\(blank)\(extra)\(rest)".utf8))
+        }
+        let rest = "\(separator)\"ts\": 1,\"latency\":2.5,\"status\":null}"
+        payloads.append(Array("{\"extra\": \(extra)\(rest)".utf8))
+      }
+    }
+    let decoder = try JSONRecordDecoder(schema: schema)
+    let scanned = try decodePayloads(payloads, schema: schema, decoder: decoder)
+    #expect(try decodePayloads(payloads, schema: schema, forceSimdjson: true) == scanned)
+    #expect(decoder.pathCounts.parsed == 1)
   }
 
   @Test func randomBytesNeverCrash() throws {

@@ -112,7 +112,8 @@ private let echo = Command(echoPage) { arguments, environment in
   /// The option tables must take the examples that the help shows.
   @Test(arguments: allCommands.flatMap(\.page.examples).map(\.line))
   func everyExampleParses(_ line: String) throws {
-    let words = line.split(separator: "|").last?.split(separator: " ").map(String.init) ?? []
+    let stage = line.split(separator: "|").last { $0.contains("rulesd ") } ?? ""
+    let words = stage.split(separator: " ").map(String.init)
     let start = try #require(words.firstIndex(of: "rulesd"))
     let command = try #require(allCommands.first { $0.page.name == words[start + 1] }?.page)
     let arguments = words[(start + 2)...].prefix { $0 != ">" && $0 != "&&" }

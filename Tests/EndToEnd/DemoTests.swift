@@ -3,7 +3,8 @@ import Testing
 @testable import rulesd
 
 @Suite struct DemoTests {
-  /// Live through the broker and dry over the recording, the alerts are the same: the demo itself compares them.
+  /// Live through the broker and dry over the recording, the alerts are the same: the demo itself compares
+  /// them.
   @Test func theDryRunSaysTheSame() throws {
     let root = #filePath.split(separator: "/").dropLast(3).joined(separator: "/")
     let pack = "/\(root)/rules/search-quality"

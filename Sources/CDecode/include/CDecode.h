@@ -1,13 +1,12 @@
 // JSON records into columns: the product's hottest loop, behind a C interface that Swift calls once a batch.
 //
-// Two paths give one verdict. A scanner of our own (`scan.h`) walks the keys in the order it has learned,
-// skips what nobody needs and stops behind the last needed member. Whatever it does not take at sight
-// (escapes in a needed string, odd numbers, any error) goes to simdjson On-Demand (`ondemand.cpp`), which
-// decides and words the reason.
+// Two paths give one verdict. A scanner of our own (`scan_kernel.h`) walks the keys in the order it has learned, skips what
+// nobody needs and stops behind the last needed member. Whatever it does not take at sight (escapes in a needed
+// string, odd numbers, any error) goes to simdjson On-Demand (`ondemand.cpp`), which decides and words the reason.
 //
-// What is checked of a record: all of it for UTF-8, for closed strings, for control characters in strings and
-// for the `}` at its end; the grammar only as far as the last needed member. A record in which some member is
-// not found is walked to its end.
+// What is checked of a record: all of it for UTF-8, for closed strings, for control characters in strings and for the
+// `}` at its end; the grammar only as far as the last needed member. A record in which some member is not found is
+// walked to its end.
 #ifndef RULESD_CDECODE_H
 #define RULESD_CDECODE_H
 
@@ -28,7 +27,7 @@ enum rd_field_type {
   RD_FIELD_INT,          // int64_t
   RD_FIELD_FLOAT,        // double, times `scale`
   RD_FIELD_STRING,       // rd_string
-  RD_FIELD_TIME_NUMBER,  // int64_t nanoseconds; the number counts `scale` nanoseconds each, a power of ten
+  RD_FIELD_TIME_NUMBER,  // int64_t nanoseconds; the number counts units of `scale` nanoseconds, a power of ten
   RD_FIELD_TIME_TEXT,    // int64_t nanoseconds, from RFC 3339 text
 };
 
@@ -55,6 +54,10 @@ void rd_decoder_destroy(rd_decoder *decoder);
 
 // For tests and measurements: sends every record to simdjson.
 void rd_decoder_force_simdjson(rd_decoder *decoder, int forced);
+// For tests and measurements: which of the scanner's variants decoders use that this thread makes from now on. Returns 0,
+// and changes nothing, when this processor cannot run it.
+enum rd_scan_variant { RD_SCAN_BEST, RD_SCAN_PORTABLE, RD_SCAN_AVX2, RD_SCAN_AVX512 };
+int rd_use_scan_variant(int variant);
 // Records that each path has decided since the decoder was made.
 uint64_t rd_decoder_scanned(const rd_decoder *decoder);
 uint64_t rd_decoder_parsed(const rd_decoder *decoder);
@@ -65,8 +68,8 @@ typedef struct {
   uint8_t has_nulls;  // out
 } rd_column;
 
-// Where rows go. Strings and payloads point into the input or into the decoder's arena; both stay as they are
-// until the next call.
+// Where rows go. Strings and payloads point into the input or into the decoder's arena; both stay as they are until
+// the next call.
 typedef struct {
   rd_column *columns;
   int64_t *offsets;
@@ -92,8 +95,8 @@ rd_reject rd_decoder_reject(const rd_decoder *decoder, size_t index);
 
 enum rd_line_format { RD_LINES_BARE, RD_LINES_ENVELOPE };
 
-// Whole lines in a buffer, and how far they have been read. `data[length - 1]` is '\n', RD_PADDING bytes are
-// readable behind it. When the buffer is refilled, `position` and `checked` start at 0 again.
+// Whole lines in a buffer, and how far they have been read. `data[length - 1]` is '\n', RD_PADDING bytes are readable
+// behind it. When the buffer is refilled, `position` and `checked` start at 0 again.
 typedef struct {
   const uint8_t *data;
   size_t length;
@@ -101,8 +104,7 @@ typedef struct {
   size_t checked;        // UTF-8 has been checked up to here
   uint8_t checked_valid;  // what that check said of the last block
   uint8_t format;
-  // Envelopes only: which (topic, partition) is wanted, and whether lines that are no envelope are reported
-  // here.
+  // Envelopes only: which (topic, partition) is wanted, and whether lines that are no envelope are reported here.
   uint8_t takes_strays;
   int32_t partition;
   rd_string topic;
@@ -112,8 +114,8 @@ typedef struct {
   uint64_t others;      // envelopes: lines of other partitions that were passed over
 } rd_lines;
 
-// Decodes lines until `rows` is full, as many records were rejected, or the lines are at their end. Empty
-// lines count but make no record; "\r\n" is a line end. Clears rejects and arena first.
+// Decodes lines until `rows` is full, as many records were rejected, or the lines are at their end. Empty lines count
+// but make no record; "\r\n" is a line end. Clears rejects and arena first.
 void rd_decode_lines(rd_decoder *decoder, rd_lines *lines, rd_rows *rows);
 
 typedef struct {
@@ -123,8 +125,8 @@ typedef struct {
   int64_t record_time;
 } rd_record;
 
-// Decodes messages whose payloads lie one behind the other in `arena`, each followed by '\n', RD_PADDING
-// readable bytes behind the last. `count` must not exceed what `rows` has left.
+// Decodes messages whose payloads lie one behind the other in `arena`, each followed by '\n', RD_PADDING readable bytes
+// behind the last. `count` must not exceed what `rows` has left.
 void rd_decode_records(
     rd_decoder *decoder, const uint8_t *arena, size_t arena_length, const rd_record *records, size_t count,
     rd_rows *rows);

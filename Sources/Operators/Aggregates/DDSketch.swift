@@ -212,6 +212,10 @@ struct BinStore: ~Copyable {
   mutating func merge(_ other: borrowing BinStore, from source: Int, to target: Int) {
     let theirs = other.cells[source]
     guard theirs.total > 0 else { return }
+    if cells[target].total == 0, !cells[target].hasBlock {
+      copy(theirs, other.pool.base + theirs.offset, to: target)
+      return
+    }
     if theirs.base == .min {
       for index in 0..<Int(theirs.length) {
         add(Int32(bitPattern: other.pool[theirs.offset + index]), count: 1, to: target)
@@ -225,6 +229,14 @@ struct BinStore: ~Copyable {
       if count > 0 { add(theirs.base + Int32(index), count: count, to: target) }
       index -= 1
     }
+  }
+
+  /// Makes an empty group equal to another store's.
+  private mutating func copy(_ cell: Cell, _ words: UnsafePointer<UInt32>, to group: Int) {
+    let offset = allocate(sizeClass: cell.capacityClass)
+    (pool.base + offset).update(from: words, count: Int(cell.length))
+    cells[group] = cell
+    cells.base[group].offset = offset
   }
 
   /// The bin that holds the value of a rank from 1 to `total`.

@@ -130,15 +130,19 @@ extension Array where Element == UInt8 {
       isFirst = false
       append(jsonString: label.name)
       append(UInt8(ascii: ":"))
-      if label.type == .string {
-        append(jsonString: column.strings[row])
-      } else {
-        append(UInt8(ascii: "\""))
-        appendPlain(column, row, type: label.type)
-        append(UInt8(ascii: "\""))
-      }
+      appendLabelValue(column, row, type: label.type)
     }
     return !isFirst
+  }
+}
+
+extension Array where Element == UInt8 {
+  /// A label's value: always a JSON string.
+  mutating func appendLabelValue(_ column: Column, _ row: Int, type: ValueType) {
+    if type == .string { return append(jsonString: column.strings[row]) }
+    append(UInt8(ascii: "\""))
+    appendPlain(column, row, type: type)
+    append(UInt8(ascii: "\""))
   }
 }
 

@@ -27,11 +27,31 @@ private final class MetricTask: RowTask {
   private let definition: Metric
   private let output: RecordWriter
   private let origin: RecordOrigin
+  /// `"service":` for each label: names do not change from record to record.
+  private let labelHeads: [[UInt8]]
 
   init(_ definition: Metric, _ output: RecordWriter) {
     self.definition = definition
     self.output = output
     origin = RecordOrigin(.metric, rule: definition.rule, name: definition.name)
+    labelHeads = definition.labels.map { label in
+      var head: [UInt8] = []
+      head.append(jsonString: label.name)
+      head.append(UInt8(ascii: ":"))
+      return head
+    }
+  }
+
+  private func appendLabels(to bytes: inout [UInt8], _ batch: Batch, _ row: Int) {
+    var isFirst = true
+    for index in labelHeads.indices {
+      let column = batch.columns[definition.labels[index].slot]
+      if column.hasNulls, column.validity[row] == 0 { continue }
+      if !isFirst { bytes.append(UInt8(ascii: ",")) }
+      isFirst = false
+      bytes.append(contentsOf: labelHeads[index])
+      bytes.appendLabelValue(column, row, type: definition.labels[index].type)
+    }
   }
 
   override func process(_ batch: Batch, _ selection: Selection) {
@@ -45,7 +65,7 @@ private final class MetricTask: RowTask {
       }
       output.append { bytes in
         bytes.append(json: ",\"labels\":{")
-        _ = bytes.appendLabels(definition.labels, batch, row)
+        appendLabels(to: &bytes, batch, row)
         bytes.append(json: "},\"values\":{\"value\":")
         bytes.appendJSON(column, row, type: definition.value.type)
         bytes.append(json: "}")

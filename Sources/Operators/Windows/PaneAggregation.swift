@@ -136,10 +136,13 @@ final class Pane: PanePartial, @unchecked Sendable {
   // @unchecked: as PanePartial says.
   let table: GroupTable
   let states: [AggregateState]
+  /// The same, to be called without counting references.
+  let calls: ContiguousArray<Unmanaged<AggregateState>>
 
   init(start: Int64, _ definition: PaneAggregation, expectedGroups: Int = 16) {
     table = GroupTable(keyTypes: definition.keyTypes, expectedGroups: expectedGroups)
     states = definition.makeStates()
+    calls = ContiguousArray(states.map { Unmanaged.passUnretained($0) })
     super.init(start: start)
   }
 

@@ -11,21 +11,24 @@ final class PanePartialTask: PartialTask {
   private let scratch: PaneScratch
   /// Start of the pane of the last row seen.
   private var lastPane: Int64 = 0
-  /// Distinct filter slots, nil (no filter) first, each with the states behind it.
-  private let byFilter: [(filter: Int?, states: [Int])]
+  /// What is to be done for each state, in the order of filters, so that each filter is applied once.
+  private let steps: ContiguousArray<Step>
+
+  private struct Step: BitwiseCopyable {
+    var state: Int
+    /// Slot of the argument; -1 for none.
+    var argument: Int
+    /// Slot of the filter; -1 for none.
+    var filter: Int
+  }
 
   init(_ definition: PaneAggregation, _ context: TaskContext) {
     self.definition = definition
     scratch = context.shared { PaneScratch(batchRows: context.batchRows) }
-    var byFilter: [(filter: Int?, states: [Int])] = []
-    for (index, state) in definition.states.enumerated() {
-      if let place = byFilter.firstIndex(where: { $0.filter == state.filter }) {
-        byFilter[place].states.append(index)
-      } else {
-        byFilter.append((state.filter, [index]))
-      }
+    let steps = definition.states.enumerated().map { index, state in
+      Step(state: index, argument: state.argument ?? -1, filter: state.filter ?? -1)
     }
-    self.byFilter = byFilter
+    self.steps = ContiguousArray(steps.sorted { ($0.filter, $0.state) < ($1.filter, $1.state) })
   }
 
   override func process(_ batch: Batch, _ selection: Selection) {
@@ -102,22 +105,22 @@ final class PanePartialTask: PartialTask {
     let pane = openPane(batch.partition, start)
     pane.table.assign(keys, rows: rows, hashes: hashes, count: count, groups: scratch.groups)
     let groupCount = pane.table.count
-    for (filter, states) in byFilter {
-      var chosenRows = rows
-      var chosenGroups = UnsafePointer(scratch.groups)
-      var chosen = count
-      if let filter {
+    var chosenRows = rows
+    var chosenGroups = UnsafePointer(scratch.groups)
+    var chosen = count
+    var filter = -1
+    for step in steps {
+      if step.filter != filter {
+        filter = step.filter
         chosen = keep(batch.columns[filter], rows, count)
         chosenRows = UnsafePointer(scratch.filteredRows)
         chosenGroups = UnsafePointer(scratch.filteredGroups)
       }
-      for index in states {
-        let state = pane.states[index]
+      pane.calls[step.state]._withUnsafeGuaranteedRef { state in
         state.ensure(groups: groupCount)
-        let argument = definition.states[index].argument
         state.update(
-          argument.map { batch.columns[$0] }, times: batch.times, rows: chosenRows,
-          groups: chosenGroups, count: chosen)
+          step.argument >= 0 ? batch.columns[step.argument] : nil, times: batch.times,
+          rows: chosenRows, groups: chosenGroups, count: chosen)
       }
     }
   }

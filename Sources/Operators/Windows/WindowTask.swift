@@ -103,8 +103,10 @@ final class WindowTask: KeyedTask {
       guard var partials = arrived.removeValue(forKey: start) else { continue }
       partials.sort { $0.partition < $1.partition }
       let pane: Pane
-      if partials.count == 1, context.shardCount == 1 {
+      if context.shardCount == 1 {
+        // The only owner may add the others to the first partition's pane, as if to an empty one.
         pane = partials[0].pane
+        for partial in partials.dropFirst() { pane.merge(partial.pane, shard: 0, shardCount: 1) }
       } else {
         pane = Pane(start: start, definition, expectedGroups: partials[0].pane.table.count)
         for partial in partials {

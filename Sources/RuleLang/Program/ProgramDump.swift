@@ -74,7 +74,7 @@ extension TypedProgram {
         }
       case .aggregate(let aggregation):
         let keys = aggregation.keys.map { columns[$0] }
-        lines.append("  | window \(Self.text(aggregation.window))\(Self.by(keys))")
+        lines.append("  | window \(aggregation.window.ruleText)\(Self.by(keys))")
         for aggregate in aggregation.aggregates {
           var arguments = aggregate.argument.map { [$0.text(columns: columns)] } ?? []
           arguments += aggregate.constants.map(\.ruleText)
@@ -116,12 +116,6 @@ extension TypedProgram {
         lines.append("  \(what) \(template.name): \(parts.joined(separator: " "))")
       }
     }
-  }
-
-  private static func text(_ window: WindowSpec) -> String {
-    let size = durationText(Double(window.sizeNanos))
-    return window.hopNanos == window.sizeNanos
-      ? "tumbling \(size)" : "hopping \(size) every \(durationText(Double(window.hopNanos)))"
   }
 
   private static func by(_ keys: [String]) -> String {

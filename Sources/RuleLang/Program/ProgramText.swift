@@ -4,64 +4,79 @@ extension TypedExpr {
   /// The columns that the expression reads.
   public var columnIndexes: Set<Int> {
     var indexes: Set<Int> = []
-    collectColumns(into: &indexes)
+    forEachColumn { indexes.insert($0) }
     return indexes
   }
 
-  private func collectColumns(into indexes: inout Set<Int>) {
+  /// Calls `body` for each column reference, from left to right.
+  public func forEachColumn(_ body: (Int) -> Void) {
     switch self {
     case .constant: break
-    case .column(let index, _): indexes.insert(index)
+    case .column(let index, _): body(index)
     case .not(let inner), .negate(let inner, _), .isNull(let inner), .isIn(let inner, _),
       .toFloat(let inner, _):
-      inner.collectColumns(into: &indexes)
+      inner.forEachColumn(body)
     case .logical(_, let left, let right), .compare(_, let left, let right),
       .arithmetic(_, let left, let right, _):
-      left.collectColumns(into: &indexes)
-      right.collectColumns(into: &indexes)
+      left.forEachColumn(body)
+      right.forEachColumn(body)
     case .call(_, let arguments, _):
-      for argument in arguments { argument.collectColumns(into: &indexes) }
+      for argument in arguments { argument.forEachColumn(body) }
     }
   }
 
   /// The expression as rule text, with the names of the columns that it reads; conversions are left
   /// out.
-  public func text(columns: [String]) -> String { text(columns, within: 0) }
+  public func text(columns: [String]) -> String {
+    text { columns.indices.contains($0) ? columns[$0] : "#\($0)" }
+  }
+
+  /// The same, where the columns' names are not simply a list.
+  public func text(column name: (Int) -> String) -> String { text(name, within: 0) }
 
   /// `level` is the binding strength around: an operator that binds less tightly is put in
   /// parentheses.
-  private func text(_ columns: [String], within level: Int) -> String {
+  private func text(_ name: (Int) -> String, within level: Int) -> String {
     func wrapped(_ text: String, _ own: Int) -> String { own < level ? "(\(text))" : text }
     switch self {
     case .constant(let value, _): return value.ruleText
-    case .column(let index, _): return columns.indices.contains(index) ? columns[index] : "#\(index)"
-    case .not(.isNull(let inner)): return wrapped("\(inner.text(columns, within: 5)) is not null", 4)
+    case .column(let index, _): return name(index)
+    case .not(.isNull(let inner)): return wrapped("\(inner.text(name, within: 5)) is not null", 4)
     case .not(.isIn(let inner, let values)):
       let list = values.map(\.ruleText).joined(separator: ", ")
-      return wrapped("\(inner.text(columns, within: 5)) not in (\(list))", 4)
-    case .not(let inner): return wrapped("not \(inner.text(columns, within: 4))", 3)
-    case .negate(let inner, _): return wrapped("-\(inner.text(columns, within: 7))", 7)
+      return wrapped("\(inner.text(name, within: 5)) not in (\(list))", 4)
+    case .not(let inner): return wrapped("not \(inner.text(name, within: 4))", 3)
+    case .negate(let inner, _): return wrapped("-\(inner.text(name, within: 7))", 7)
     case .logical(let operation, let left, let right):
       let own = operation == .or ? 1 : 2
       return wrapped(
-        "\(left.text(columns, within: own)) \(operation.rawValue) \(right.text(columns, within: own))",
+        "\(left.text(name, within: own)) \(operation.rawValue) \(right.text(name, within: own))",
         own)
     case .compare(let operation, let left, let right):
       return wrapped(
-        "\(left.text(columns, within: 5)) \(operation.rawValue) \(right.text(columns, within: 5))", 4)
+        "\(left.text(name, within: 5)) \(operation.rawValue) \(right.text(name, within: 5))", 4)
     case .arithmetic(let operation, let left, let right, _):
       let own = operation == .add || operation == .subtract ? 5 : 6
       return wrapped(
-        "\(left.text(columns, within: own)) \(operation.rawValue) "
-          + right.text(columns, within: own + 1), own)
-    case .isNull(let inner): return wrapped("\(inner.text(columns, within: 5)) is null", 4)
+        "\(left.text(name, within: own)) \(operation.rawValue) "
+          + right.text(name, within: own + 1), own)
+    case .isNull(let inner): return wrapped("\(inner.text(name, within: 5)) is null", 4)
     case .isIn(let inner, let values):
       let list = values.map(\.ruleText).joined(separator: ", ")
-      return wrapped("\(inner.text(columns, within: 5)) in (\(list))", 4)
-    case .call(let name, let arguments, _):
-      return "\(name)(\(arguments.map { $0.text(columns, within: 0) }.joined(separator: ", ")))"
-    case .toFloat(let inner, _): return inner.text(columns, within: level)
+      return wrapped("\(inner.text(name, within: 5)) in (\(list))", 4)
+    case .call(let function, let arguments, _):
+      return "\(function)(\(arguments.map { $0.text(name, within: 0) }.joined(separator: ", ")))"
+    case .toFloat(let inner, _): return inner.text(name, within: level)
     }
+  }
+}
+
+extension WindowSpec {
+  /// `tumbling 1m`, `hopping 5m every 1m`.
+  public var ruleText: String {
+    let size = durationText(Double(sizeNanos))
+    return hopNanos == sizeNanos
+      ? "tumbling \(size)" : "hopping \(size) every \(durationText(Double(hopNanos)))"
   }
 }
 

@@ -51,6 +51,9 @@ public final class GroupTable {
       groups.update(repeating: 0, count: rowCount)
       return
     }
+    if !hasWords, nulls.count == 0, !keys.hasNulls {
+      return assignTexts(keys, rows: rows, hashes: rowHashes, count: rowCount, groups: groups)
+    }
     for index in 0..<rowCount {
       let row = Int(rows[index])
       let hash = rowHashes[index]
@@ -65,6 +68,40 @@ public final class GroupTable {
         if hashes.base[group] == hash, matches(keys, row: row, group: group) {
           groups[index] = Int32(truncatingIfNeeded: group)
           break
+        }
+        slot = (slot + 1) & mask
+      }
+    }
+  }
+
+  /// The same for keys of strings alone without a null in sight, which most are.
+  private func assignTexts(
+    _ keys: borrowing KeyColumns, rows: UnsafePointer<Int32>, hashes rowHashes: UnsafePointer<UInt64>,
+    count rowCount: Int, groups: UnsafeMutablePointer<Int32>
+  ) {
+    let columns = keys.columns.base
+    let width = self.width
+    for index in 0..<rowCount {
+      let row = Int(rows[index])
+      let hash = rowHashes[index]
+      var slot = Int(truncatingIfNeeded: hash) & mask
+      probing: while true {
+        let entry = slots.base[slot]
+        if entry == 0 {
+          groups[index] = Int32(truncatingIfNeeded: insert(keys, row: row, hash: hash, slot: slot))
+          break
+        }
+        let group = Int(entry) - 1
+        if hashes.base[group] == hash {
+          let stored = strings.base + group * width
+          var column = 0
+          while column < width, rd_string_equal(stored[column], columns[column].string(row)) != 0 {
+            column += 1
+          }
+          if column == width {
+            groups[index] = Int32(truncatingIfNeeded: group)
+            break probing
+          }
         }
         slot = (slot + 1) & mask
       }

@@ -43,6 +43,12 @@ public struct KeyColumns: ~Copyable {
     }
   }
 
+  /// Whether some row's key may hold a null.
+  var hasNulls: Bool {
+    for index in 0..<columns.count where columns.base[index].hasNulls { return true }
+    return false
+  }
+
   /// 64-bit hash of each row's key: the same on every machine, whatever the batch.
   public func hashRows(
     _ rows: UnsafePointer<Int32>, count: Int, into hashes: UnsafeMutablePointer<UInt64>

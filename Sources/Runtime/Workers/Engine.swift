@@ -79,6 +79,10 @@ public final class Engine: Sendable {
     let states = zip(sorted, points).enumerated().map { ordinal, pair in
       PartitionState(ordinal: ordinal, start: pair.0, resume: pair.1, now: now)
     }
+    for state in states {
+      // A resumed partition starts at the watermark that it was left with.
+      shared.progress.update(state.ordinal, watermark: state.watermark, isReadable: true)
+    }
     self.shared = shared
     workers = (0..<options.workers).map { number in
       Worker(

@@ -168,6 +168,7 @@ final class Worker: @unchecked Sendable {
       partition.ordinal, watermark: watermark, isReadable: partition.wasReadable && !partition.hasEnded)
     let hasExceptions = !partition.exceptions.isEmpty
     let step = engine.graph.sources[partition.source].stepNanos
+    // Before the first good row there is nothing to close, and no step to floor to.
     if watermark > beforeAllTime, watermark >= partition.nextStep {
       try closePanes(partition)
       partition.nextStep =

@@ -19,6 +19,7 @@ let demoPage = CommandPage(
     .option("rate", "N", "requests per second of event time; default 60"),
     .option("duration", "TIME", "how much event time; default 30m"),
     .option("speed", "N", "this many times as fast as life; default 150"),
+    .option("keep", "DIR", "keep the recording there; default a temporary directory"),
   ],
   examples: [
     CommandExample("rulesd demo rules/search-quality", "the incident that make demo shows")
@@ -40,7 +41,7 @@ let demoCommand = Command(demoPage) { arguments, environment in
   }
   let demo = Demo(
     rules: arguments.positionals, graph: buildPlan(program).lower(), traffic: traffic,
-    speed: try arguments.number("speed", 1...10_000) ?? 150,
+    speed: try arguments.number("speed", 1...10_000) ?? 150, keptPath: arguments.text("keep"),
     sources: program.sources.compactMap { source in
       TrafficTopic.allCases.first { $0.name == source.topic }.map { (source.name, $0) }
     })
@@ -74,11 +75,12 @@ private struct Demo {
   let graph: Graph
   let traffic: SearchTrafficOptions
   let speed: Double
+  let keptPath: String?
   let sources: [(name: String, topic: TrafficTopic)]
 
   /// Whether the dry run said the same.
   func run(_ environment: CommandEnvironment) throws -> Bool {
-    let directory = try TemporaryFolder()
+    let directory = try RecordingFolder(keeping: keptPath)
     let broker = try EmbeddedBroker()
     for topic in traffic.topics { try broker.createTopic(topic.name, partitions: Self.partitions(of: topic)) }
     try environment.say(
@@ -103,8 +105,7 @@ private struct Demo {
   ) throws {
     var simulation = SearchTraffic(options: traffic)
     var batch = TrafficBatch()
-    var plan = SimulationPlan(traffic: traffic, partitions: Self.partitionsMax)
-    plan.speed = speed
+    let plan = SimulationPlan(traffic: traffic, partitions: Self.partitionsMax, speed: speed)
     let recording = try RecordingDirectory(directory, plan)
     let writer = try KafkaWriter(brokers: broker.bootstrapServers)
     let topics = KafkaTopics(
@@ -194,11 +195,17 @@ private struct Demo {
   }
 }
 
-/// A directory that is gone with its files when this is.
-private final class TemporaryFolder {
+/// A directory that is gone with its files when this is, unless somebody wants to keep it.
+private final class RecordingFolder {
   let path: String
+  private let isKept: Bool
 
-  init() throws(CommandFailure) {
+  init(keeping kept: String?) throws(CommandFailure) {
+    isKept = kept != nil
+    if let kept {
+      path = kept
+      return
+    }
     let parent = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
     var template = Array("\(parent)/rulesd-demo-XXXXXX".utf8CString)
     guard mkdtemp(&template) != nil else {
@@ -208,6 +215,7 @@ private final class TemporaryFolder {
   }
 
   deinit {
+    if isKept { return }
     for name in (try? fileNames(in: path)) ?? [] { unlink("\(path)/\(name)") }
     rmdir(path)
   }

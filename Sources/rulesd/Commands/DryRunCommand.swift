@@ -58,8 +58,9 @@ let dryRunCommand = Command(dryRunPage) { arguments, environment in
   var progress = ProgressLine("records", environment)
   do {
     try engine.start()
-    while engine.isRunning {
-      environment.sleep(environment.standardError.isTerminal ? 50_000_000 : 2_000_000)
+    // Without a terminal there is nobody to tell, and `wait` returns at once when the work is done.
+    while environment.standardError.isTerminal, engine.isRunning {
+      environment.sleep(20_000_000)
       progress.update(count: engine.status.rows, share: recordings.share)
     }
     progress.finish()

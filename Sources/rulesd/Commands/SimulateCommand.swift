@@ -73,9 +73,10 @@ struct SimulationPlan {
   /// Event time per wall-clock time; nil for as fast as it goes.
   var speed: Double?
 
-  init(traffic: SearchTrafficOptions, partitions: Int) {
+  init(traffic: SearchTrafficOptions, partitions: Int, speed: Double?) {
     self.traffic = traffic
     self.partitions = partitions
+    self.speed = speed
   }
 
   init(_ arguments: ParsedArguments, nowNanos: Int64) throws(CommandFailure) {

@@ -1,0 +1,214 @@
+import Catalog
+import Operators
+import RuleLang
+
+extension Plan {
+  /// The plan for people and tools.
+  public var explanation: Explanation {
+    var explainer = Explainer()
+    for source in sources { explainer.add(source) }
+    return explainer.result
+  }
+}
+
+/// Walks the plan from its sources. Every node has one input, so it is a tree; what rules share is a node that many are behind.
+private struct Explainer {
+  var result = Explanation()
+  private var ids: Set<String> = []
+
+  private mutating func add(
+    _ kind: Explanation.Kind, id: String, _ title: String, input: String?, rules: Set<String>,
+    _ facts: [Explanation.Fact]
+  ) -> String {
+    var unique = id
+    var number = 1
+    while !ids.insert(unique).inserted {
+      number += 1
+      unique = "\(id)-\(number)"
+    }
+    result.nodes.append(
+      Explanation.Node(
+        id: unique, kind: kind, title: title, facts: facts.filter { !$0.isEmpty }, input: input,
+        rules: rules.sorted()))
+    return unique
+  }
+
+  private func id(_ kind: Explanation.Kind, _ input: String, _ identity: String) -> String {
+    "\(kind.rawValue):\(shortHash("\(input) \(identity)"))"
+  }
+
+  // MARK: Sources
+
+  mutating func add(_ source: SourcePlan) {
+    let names = SlotNames(source)
+    let definition = source.definition
+    let isRead = definition.fields.indices.map { source.usedFields.contains($0) }
+    func fields(read: Bool) -> [String] {
+      definition.fields.indices.filter { isRead[$0] == read }.map { definition.fields[$0].name }
+    }
+    let requirementSlots = Set(source.requirements.map(\.slot))
+    let id = add(
+      .source, id: "source:\(definition.name)", definition.name, input: nil,
+      rules: source.arriving.users,
+      [
+        .text("topic", definition.topic ?? ""),
+        .text("format", definition.format),
+        .text("time", definition.fields[definition.time.field].name),
+        .text("watermark", duration(definition.time.boundNanos)),
+        .text("idle", duration(definition.time.idleNanos)),
+        .list("decodes", fields(read: true)),
+        .list("not_read", fields(read: false)),
+        .list(
+          "requires",
+          source.requirements.map {
+            "\(names.definition($0.slot)) else \(Value.string($0.reason).ruleText)"
+          }),
+        computes(source.arriving, names, except: requirementSlots),
+        computes(source.root, names),
+        .text("dead_letter_topic", definition.deadLetterTopic ?? ""),
+        .text("late_topic", definition.lateTopic ?? ""),
+        .text("state", "a watermark for each partition"),
+      ])
+    addConsumers(of: source.root, names, input: id)
+  }
+
+  private func computes(
+    _ rows: RowSetPlan, _ names: SlotNames, except: Set<Int> = []
+  ) -> Explanation.Fact {
+    // What only an alert's condition or a metric's value needs is shown there.
+    var hidden = except
+    for consumer in rows.consumers {
+      switch consumer {
+      case .alert(let alert): hidden.insert(alert.condition)
+      case .metric(let metric): hidden.insert(metric.value)
+      case .panes: break
+      }
+    }
+    return .list(
+      "computes", rows.computed.filter { !hidden.contains($0.slot) }.map { names.assignment($0.slot) })
+  }
+
+  // MARK: Rows
+
+  private mutating func addConsumers(of rows: RowSetPlan, _ names: SlotNames, input: String) {
+    for consumer in rows.consumers {
+      switch consumer {
+      case .panes(let panes): add(panes, names, input: input)
+      case .metric(let metric): add(metric, names, input: input)
+      case .alert(let alert): add(alert, names, input: input)
+      }
+    }
+    for (condition, child) in rows.branches { add(condition, child, names, input: input) }
+    for (slot, branches) in rows.dispatches {
+      let users = branches.reduce(into: Set<String>()) { $0.formUnion($1.rows.users) }
+      let dispatch = add(
+        .dispatch, id: id(.dispatch, input, names.identity(slot)), names.name(slot), input: input,
+        rules: users, [.number("branches", branches.count)])
+      for (value, child) in branches {
+        let type = rows.space.types[slot]
+        add(
+          .compare(.equal, .column(slot, type), .constant(value, type)), child, names, input: dispatch)
+      }
+    }
+  }
+
+  private mutating func add(
+    _ condition: TypedExpr, _ rows: RowSetPlan, _ names: SlotNames, input: String
+  ) {
+    let id = add(
+      .filter, id: id(.filter, input, names.identity(condition)), "where \(names.text(condition))",
+      input: input, rules: rows.users, [computes(rows, names)])
+    addConsumers(of: rows, names, input: id)
+  }
+
+  // MARK: Windows
+
+  private mutating func add(_ panes: PanesPlan, _ names: SlotNames, input: String) {
+    let keys = panes.keySlots.map { names.name($0) }
+    let longest = panes.windows.map(\.spec.sizeNanos).max() ?? panes.paneNanos
+    let lookback = PaneAggregation.lookbackNanos(
+      functions: panes.states.map(\.function), windowNanos: panes.windows.map(\.spec.sizeNanos))
+    let reach = "panes of the last \(duration(longest)) until their windows have ended"
+    let identity = id(
+      .panes, input, panes.keySlots.map { names.identity($0) }.joined(separator: " "))
+    let id = add(
+      .panes, id: identity, "of \(duration(panes.paneNanos)) \(by(keys))", input: input, rules: panes.users,
+      [
+        .list("keys", keys),
+        .text("pane", duration(panes.paneNanos)),
+        .number("exchange", panes.number),
+        .number("level", panes.level),
+        .list(
+          "keeps",
+          panes.states.map {
+            "\(names.text(of: $0, constants: $0.constants)): \(stateDescription(ofAggregate: $0.function))"
+          }),
+        .text(
+          "state", lookback > 0 ? "\(reach); samples of \(duration(lookback)) before them" : reach),
+      ])
+    for window in panes.windows {
+      let windowNames = SlotNames(window, over: names)
+      let spec = window.spec.ruleText
+      let windowId = add(
+        .window, id: self.id(.window, identity, spec), "\(spec) \(by(keys))", input: id,
+        rules: window.users,
+        [
+          .list(
+            "gives",
+            window.outputs.map { output, slot in
+              let aggregate = names.text(of: panes.states[output.state], constants: output.constants)
+              return "\(window.space.names[slot]) = \(aggregate)"
+            }),
+          computes(window.rows, windowNames),
+        ])
+      addConsumers(of: window.rows, windowNames, input: windowId)
+    }
+  }
+
+  private func by(_ keys: [String]) -> String {
+    keys.isEmpty ? "without keys" : "by \(keys.joined(separator: ", "))"
+  }
+
+  // MARK: Rules
+
+  private mutating func add(_ metric: MetricPlan, _ names: SlotNames, input: String) {
+    let name = metric.definition.name
+    let value = names.name(metric.value)
+    _ = add(
+      .metric, id: "metric:\(name)",
+      "\(name) = \(value == name ? names.definition(metric.value) : value)", input: input, rules: [],
+      [
+        .list("labels", metric.labelNames),
+        .text("type", metric.definition.value.type.rawValue),
+      ])
+  }
+
+  private mutating func add(_ alert: AlertPlan, _ names: SlotNames, input: String) {
+    let definition = alert.definition
+    let keys = alert.keys.map(\.name)
+    let keptBy = keys.isEmpty ? "" : " \(keys.joined(separator: ", "))"
+    _ = add(
+      .alert, id: "alert:\(definition.name)", "\(definition.name) when \(definition.conditionText)",
+      input: input, rules: [],
+      [
+        .text("for", duration(definition.forNanos)),
+        .text("keep_firing", duration(definition.keepFiringNanos)),
+        .text("severity", definition.severity),
+        .list("labels", keys + alert.labels.map(\.name)),
+        .list("values", alert.values.map(\.name)),
+        .text("state", "an entry for each pending or firing\(keptBy.isEmpty ? " alert" : keptBy)"),
+      ])
+  }
+
+  private func duration(_ nanos: Int64) -> String { Value.duration(Double(nanos)).ruleText }
+}
+
+extension Explanation.Fact {
+  fileprivate var isEmpty: Bool {
+    switch value {
+    case .text(let text): text.isEmpty
+    case .list(let items): items.isEmpty
+    case .number: false
+    }
+  }
+}

@@ -1,0 +1,215 @@
+import Connectors
+import Foundation
+import Planner
+import Runtime
+import Testing
+import Traffic
+
+@testable import rulesd
+
+/// `rulesd run` over the embedded broker says what a dry run says: read in one go, stopped and started again, and with the
+/// broker gone in the middle.
+@Suite(.serialized) struct ResumptionTests {
+  private static let rules = """
+    source requests {
+      kafka "search.events"  format json
+      time ts  watermark 5s  idle 10m
+      fields {
+        ts: timestamp(ms), service: string, status: int, latency: duration(ms) from latency_ms,
+        relevance: float?
+      }
+      require latency between 0s and 120s else "latency out of range"
+    }
+    stream minutes = requests
+      | window tumbling 1m by service
+      | aggregate n = count(), errors = count(where status >= 500), p99 = quantile(latency, 0.99),
+          mean = avg(latency), spread = stddev(relevance), first_status = first(status)
+      | derive error_ratio = errors / n
+    stream hops = requests
+      | window hopping 5m every 1m by service
+      | aggregate total = sum(latency)
+    metric requests_total = minutes.n
+    metric latency_p99 = minutes.p99
+    metric latency_mean = minutes.mean
+    metric relevance_spread = minutes.spread
+    metric latency_sum_5m = hops.total
+    alert Slow { on minutes  when p99 > 1s  for 3m  keep_firing 2m  severity page
+      annotations { summary: "{service}: {p99}" } }
+    alert Failing { on minutes  when error_ratio > 1%  for 2m }
+    """
+  private static let partitions = 3
+
+  /// The rules, a recording, a broker with a topic, and the records to feed it.
+  private final class Stage {
+    let directory: TemporaryDirectory
+    let broker: EmbeddedBroker
+    let writer: KafkaWriter
+    var records: [(partition: Int, payload: [UInt8], millis: Int64)] = []
+    var sent = 0
+
+    init(minutes: Int = 24) throws {
+      directory = try TemporaryDirectory()
+      broker = try EmbeddedBroker(brokers: 1)
+      try broker.createTopic("search.events", partitions: ResumptionTests.partitions)
+      writer = try KafkaWriter(brokers: broker.bootstrapServers)
+      try Data(ResumptionTests.rules.utf8).write(to: URL(fileURLWithPath: directory.path("a.rules")))
+      var options = SearchTrafficOptions(startNanos: 1_795_230_000_000_000_000)
+      options.scenario = .incident
+      options.seed = 5
+      options.requestsPerSecond = 12
+      options.durationNanos = Int64(minutes) * 60_000_000_000
+      options.topics = [.events]
+      var traffic = SearchTraffic(options: options)
+      var batch = TrafficBatch()
+      while traffic.fill(&batch, recordsMax: 4_096) {
+        for entry in batch.entries {
+          records.append(
+            (
+              batch.partition(of: entry, count: ResumptionTests.partitions),
+              Array(batch.bytes[entry.payload]), entry.eventNanos / 1_000_000
+            ))
+        }
+      }
+      for partition in 0..<ResumptionTests.partitions {
+        let lines = records.filter { $0.partition == partition }.map { Data($0.payload + [10]) }
+        try lines.reduce(into: Data()) { $0 += $1 }
+          .write(to: URL(fileURLWithPath: directory.path("\(partition).jsonl")))
+      }
+    }
+
+    /// Sends records until `share` of all are sent.
+    func send(upTo share: Double) throws {
+      let end = Int(Double(records.count) * share)
+      while sent < end {
+        let record = records[sent]
+        try writer.write(
+          topic: "search.events", key: [], payload: record.payload, timestampMillis: record.millis,
+          partition: Int32(record.partition))
+        sent += 1
+      }
+      try writer.flush()
+    }
+
+    var rulesPath: String { directory.path("a.rules") }
+
+    func dryRun() throws -> [String] {
+      let inputs = (0..<ResumptionTests.partitions).flatMap {
+        ["--input", "requests=\(directory.path("\($0).jsonl"))"]
+      }
+      let result = runCaptured(
+        ["dry-run", rulesPath, "--quiet", "--output", directory.path("dry.jsonl")] + inputs)
+      #expect(result.exit == .ok, "\(result.errors)")
+      return try directory.lines("dry.jsonl").map(String.init)
+    }
+
+    /// Runs the daemon until `isDone`, which is asked many times a second, says so; answers what it wrote.
+    func live(
+      _ name: String, workers: Int = 2, isBounded: Bool = false, batchRows: Int = RecordBatch.rowsMax,
+      isDone: (StatusBoard) throws -> Bool
+    ) throws -> [String] {
+      let program = try #require(try loadRules([rulesPath]).program)
+      let graph = buildPlan(program).lower()
+      let output = CapturedOutput()
+      let process = CommandEnvironment.process()
+      let environment = CommandEnvironment(
+        standardOutput: output, standardError: output, monotonicNanos: process.monotonicNanos,
+        sleep: process.sleep, epochNanos: process.epochNanos)
+      let board = StatusBoard()
+      var failure: (any Error)?
+      let deadline = Date().addingTimeInterval(20)
+      try runDaemon(
+        RunSetup(
+          brokers: broker.bootstrapServers, group: "test", properties: EmbeddedBroker.consumerProperties,
+          isBounded: isBounded, workers: workers, batchRows: batchRows, commitNanos: 200_000_000),
+        graph: graph, sink: try JSONLinesSink(path: directory.path(name)), listen: nil, environment,
+        board: board
+      ) {
+        do {
+          if Date() > deadline {
+            Issue.record("the daemon did not get there in 20 s: \(board.current)")
+            return true
+          }
+          return try isDone(board)
+        } catch {
+          failure = error
+          return true
+        }
+      }
+      if let failure { throw failure }
+      return try directory.lines(name).map(String.init)
+    }
+  }
+
+  private func read(_ board: StatusBoard) -> Int {
+    board.current.before.rows + board.current.status.rows
+  }
+
+  @Test(arguments: [(1, 4_096), (2, 7), (4, 1)])
+  func aBoundedRunIsTheDryRun(workers: Int, batchRows: Int) throws {
+    let stage = try Stage()
+    try stage.send(upTo: 1)
+    let expected = try stage.dryRun()
+    #expect(expected.count > 500)
+    #expect(expected.contains { $0.contains("\"firing\"") })
+    let written = try stage.live(
+      "run.jsonl", workers: workers, isBounded: true, batchRows: batchRows
+    ) { _ in false }
+    #expect(written == expected)
+  }
+
+  /// Three daemons one after the other: each is stopped with windows open and an alert pending or firing, and the next
+  /// goes on from what the one before has committed. Together they write what one dry run writes, nothing twice.
+  @Test func stoppedAndStartedAgain() throws {
+    let stage = try Stage()
+    let expected = try stage.dryRun()
+    var written: [String] = []
+    for (number, share) in [0.33, 0.47, 0.71].enumerated() {
+      try stage.send(upTo: share)
+      var quiet = 0
+      var last = -1
+      written += try stage.live("run\(number).jsonl", workers: 1 + number % 2) { board in
+        let count = board.current.before.rows + board.current.status.rows
+        quiet = count == last && count > 0 ? quiet + 1 : 0
+        last = count
+        // What was behind the committed offset is read again, so the count says nothing: it must have come to rest.
+        return quiet > 40
+      }
+      #expect(!written.isEmpty)
+    }
+    try stage.send(upTo: 1)
+    written += try stage.live("last.jsonl", isBounded: true) { _ in false }
+    #expect(Set(written).count == written.count, "a record was written twice")
+    #expect(written.sorted() == expected.sorted())
+  }
+
+  /// The broker goes away for some seconds in the middle; nothing is lost.
+  @Test func theBrokerGoesAway() throws {
+    let stage = try Stage()
+    let expected = try stage.dryRun()
+    try stage.send(upTo: 0.5)
+    let half = stage.sent
+    var downSince: Date?
+    var isBack = false
+    var sawProblem = false
+    var written = try stage.live("run.jsonl") { board in
+      let count = self.read(board)
+      if downSince == nil, count >= half / 2 {
+        stage.broker.setBrokerDown(1)
+        downSince = Date()
+      }
+      if let since = downSince, !isBack {
+        if !board.current.problems.isEmpty { sawProblem = true }
+        if Date().timeIntervalSince(since) > 4 {
+          stage.broker.setBrokerUp(1)
+          isBack = true
+          try stage.send(upTo: 0.8)
+        }
+      }
+      return isBack && count >= stage.sent && board.current.problems.isEmpty
+    }
+    #expect(sawProblem, "readiness never said that the broker was gone")
+    try stage.send(upTo: 1)
+    written += try stage.live("last.jsonl", isBounded: true) { _ in false }
+    #expect(Set(written).sorted() == expected.sorted())
+  }
+}
