@@ -4,7 +4,8 @@ import Testing
 @testable import Operators
 @testable import Runtime
 
-/// Each aggregate over random rows in groups, in several partitions, merged in their order, against a slow reference.
+/// Each aggregate over random rows in groups, in several partitions, merged in their order, against a slow
+/// reference.
 @Suite struct AggregateTests {
   private struct Row {
     var group: Int
@@ -27,7 +28,8 @@ import Testing
     state.update(column, times: rows.map(\.time), rows: places, groups: groups, count: rows.count)
   }
 
-  /// The values of all groups after the partitions have been updated apart (in batches of different sizes) and merged.
+  /// The values of all groups after the partitions have been updated apart (in batches of different sizes)
+  /// and merged.
   private func run(
     _ name: String, _ type: ValueType, _ constants: [Value] = [], result: PhysicalType, _ partitions: [[Row]],
     random: inout SeededRandom
@@ -244,7 +246,9 @@ import Testing
       while time < 10 * Self.windowNanos {
         let gap = Int.random(in: 0..<12, using: &random) == 0
         time += Int64.random(in: 1...(gap ? 7 : 1) * Self.windowNanos, using: &random)
-        value = Int.random(in: 0..<5, using: &random) == 0 ? 1 : value + Double(Int.random(in: 0...9, using: &random))
+        value =
+          Int.random(in: 0..<5, using: &random) == 0
+          ? 1 : value + Double(Int.random(in: 0...9, using: &random))
         samples.append((group, time, value))
       }
     }

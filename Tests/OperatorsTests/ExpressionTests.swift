@@ -6,9 +6,12 @@ import Testing
 @testable import Operators
 @testable import Runtime
 
-/// Evaluators against a row-wise interpreter, over random typed trees; filters and dispatches against plain filters.
+/// Evaluators against a row-wise interpreter, over random typed trees; filters and dispatches against plain
+/// filters.
 @Suite struct ExpressionTests {
-  private static let slots: [ValueType] = [.int, .int, .float, .duration, .string, .string, .bool, .timestamp]
+  private static let slots: [ValueType] = [
+    .int, .int, .float, .duration, .string, .string, .bool, .timestamp,
+  ]
 
   // MARK: The interpreter
 
@@ -80,7 +83,9 @@ import Testing
     }
   }
 
-  private func arithmetic(_ operation: ArithmeticOperator, _ left: Cell, _ right: Cell, _ type: ValueType) -> Cell {
+  private func arithmetic(_ operation: ArithmeticOperator, _ left: Cell, _ right: Cell, _ type: ValueType)
+    -> Cell
+  {
     func exact(_ outcome: (partialValue: Int64, overflow: Bool)) -> Cell {
       outcome.overflow ? .null : .int(outcome.partialValue)
     }
@@ -155,7 +160,9 @@ import Testing
         Bool.random(using: &random)
           ? Int64.random(in: -3...3, using: &random) : extremes.randomElement(using: &random) ?? 0)
     case .float64:
-      let extremes: [Double] = [Double.infinity, -Double.infinity, 0, -0.0, 1e300, -1e300, Double.leastNonzeroMagnitude]
+      let extremes: [Double] = [
+        Double.infinity, -Double.infinity, 0, -0.0, 1e300, -1e300, Double.leastNonzeroMagnitude,
+      ]
       return .double(
         Bool.random(using: &random)
           ? Double(Int.random(in: -3...3, using: &random)) / 2 : extremes.randomElement(using: &random) ?? 0)
@@ -226,10 +233,13 @@ import Testing
         return .arithmetic(operation, sub(.float), sub(.float), .float)
       }
     case .duration:
-      if Bool.random(using: &random) { return .arithmetic(.subtract, sub(.timestamp), sub(.timestamp), .duration) }
+      if Bool.random(using: &random) {
+        return .arithmetic(.subtract, sub(.timestamp), sub(.timestamp), .duration)
+      }
       return .arithmetic(.add, sub(.duration), sub(.duration), .duration)
     case .timestamp:
-      return .arithmetic(Bool.random(using: &random) ? .add : .subtract, sub(.timestamp), sub(.duration), .timestamp)
+      return .arithmetic(
+        Bool.random(using: &random) ? .add : .subtract, sub(.timestamp), sub(.duration), .timestamp)
     case .string:
       return .call(Bool.random(using: &random) ? "lower" : "upper", [sub(.string)], .string)
     case .bytes, .ratio: return .constant(.null, type)
@@ -275,7 +285,8 @@ import Testing
     var random = SeededRandom(UInt64(seed))
     let pool = TextPool()
     for _ in 0..<60 {
-      let type = [ValueType.bool, .int, .float, .duration, .timestamp, .string].randomElement(using: &random) ?? .bool
+      let type =
+        [ValueType.bool, .int, .float, .duration, .timestamp, .string].randomElement(using: &random) ?? .bool
       let expression = tree(type, 4, &random)
       let evaluator = makeEvaluator(expression, capacity: 50)
       // One evaluator sees batch after batch: nothing of the one before may show.
@@ -285,7 +296,8 @@ import Testing
           let isDense = chosen.count == 50
           chosen.withUnsafeBufferPointer { chosen in
             guard let base = chosen.baseAddress else { return }
-            let column = evaluator.evaluate(batch, Selection(rows: base, count: chosen.count, isDense: isDense))
+            let column = evaluator.evaluate(
+              batch, Selection(rows: base, count: chosen.count, isDense: isDense))
             for row in chosen {
               let expected = value(expression, rows[Int(row)])
               if !same(column[Int(row)], expected) {

@@ -4,7 +4,8 @@ import Testing
 @testable import Operators
 @testable import Runtime
 
-/// DDSketch's promise: the value of rank ceil(q·n) to within 1 %, whatever the values and however they were merged.
+/// DDSketch's promise: the value of rank ceil(q·n) to within 1 %, whatever the values and however they were
+/// merged.
 @Suite struct SketchTests {
   private static let quantiles = [0, 0.01, 0.25, 0.5, 0.9, 0.99, 0.999, 1]
 

@@ -39,7 +39,8 @@ extension Array where Element == UInt8 {
     }
   }
 
-  /// A value for a person: `2.31s`, `1.25%`, `80.5GiB`, at most four significant digits after rounding; null as `n/a`.
+  /// A value for a person: `2.31s`, `1.25%`, `80.5GiB`, at most four significant digits after rounding; null
+  /// as `n/a`.
   mutating func appendReadable(_ column: Column, _ row: Int, type: ValueType) {
     if column.hasNulls, column.validity[row] == 0 { return append(json: "n/a") }
     switch type {
@@ -97,9 +98,9 @@ public struct NamedSlot: Sendable, Hashable {
 }
 
 extension Array where Element == UInt8 {
-  /// The key that orders a record and partitions it on Kafka: the labels' values, `0x1F` between them and `0x1E` for null,
-  /// which is another key than the empty string, and must have another id. Texts that hold such bytes have them escaped by
-  /// `0x1D`, so that no two label sets are one alert.
+  /// The key that orders a record and partitions it on Kafka: the labels' values, `0x1F` between them and
+  /// `0x1E` for null, which is another key than the empty string, and must have another id. Texts that hold
+  /// such bytes have them escaped by `0x1D`, so that no two label sets are one alert.
   mutating func appendKey(_ labels: [NamedSlot], _ batch: Batch, _ row: Int) {
     for (index, label) in labels.enumerated() {
       if index > 0 { append(0x1F) }

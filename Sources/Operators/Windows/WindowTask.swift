@@ -2,8 +2,8 @@ import CColumns
 import Catalog
 import Runtime
 
-/// The owning side of a pane aggregation: merges the panes of all partitions for the keys of this shard, in partition order,
-/// puts windows together from them, and passes each window's rows on, sorted by key.
+/// The owning side of a pane aggregation: merges the panes of all partitions for the keys of this shard, in
+/// partition order, puts windows together from them, and passes each window's rows on, sorted by key.
 final class WindowTask: KeyedTask {
   private let definition: PaneAggregation
   private let context: TaskContext
@@ -53,8 +53,8 @@ final class WindowTask: KeyedTask {
     complete.removeAll { $0.start < firstNeeded }
   }
 
-  /// Brings rows of windows before `watermark` into the order of (time, key of the window they come from), so that sums do
-  /// not depend on which shard they came from, and aggregates them.
+  /// Brings rows of windows before `watermark` into the order of (time, key of the window they come from), so
+  /// that sums do not depend on which shard they came from, and aggregates them.
   private func orderRows(before watermark: Int64) {
     guard let inner, let ordered, !waiting.isEmpty else { return }
     var refs: [(chunk: Int, row: Int)] = []
@@ -189,7 +189,8 @@ final class WindowEmitter {
     floorToMultiple(time - window.sizeNanos, of: window.hopNanos) + window.hopNanos
   }
 
-  /// A complete pane is there: unless windows are being evaluated anyway, the next one is the first that holds it.
+  /// A complete pane is there: unless windows are being evaluated anyway, the next one is the first that
+  /// holds it.
   func expect(paneAt start: Int64, notBefore resumeAt: Int64) {
     guard nextEnd == nil else { return }
     var first = firstStart(endingAfter: start)

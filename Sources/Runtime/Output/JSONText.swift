@@ -43,7 +43,8 @@ extension Array where Element == UInt8 {
 
   public mutating func append(json value: Int64) { append(contentsOf: String(value).utf8) }
 
-  /// A double as a JSON number, whole ones without a fraction; infinities as the strings "+Inf" and "-Inf", NaN as null.
+  /// A double as a JSON number, whole ones without a fraction; infinities as the strings "+Inf" and "-Inf",
+  /// NaN as null.
   public mutating func append(json value: Double) {
     if value.isNaN { return append(json: "null") }
     if value.isInfinite { return append(json: value > 0 ? "\"+Inf\"" : "\"-Inf\"") }

@@ -16,7 +16,8 @@ public enum RecordKind: UInt8, Sendable, Hashable, CaseIterable {
   }
 }
 
-/// Finished records on their way to the sinks: JSON objects without a line end, one behind the other in `bytes`.
+/// Finished records on their way to the sinks: JSON objects without a line end, one behind the other in
+/// `bytes`.
 public struct OutputBatch: Sendable {
   public struct Entry: Sendable {
     public var kind: RecordKind
@@ -56,9 +57,11 @@ public struct OutputBatch: Sendable {
 
 /// Where records go. Called by one thread at a time, but for `problem`, which another may ask meanwhile.
 public protocol RecordSink: AnyObject {
-  /// Takes all entries, in order. Blocks under back-pressure; retries what a retry can mend; throws only what ends the run.
+  /// Takes all entries, in order. Blocks under back-pressure; retries what a retry can mend; throws only what
+  /// ends the run.
   func write(_ batch: OutputBatch) throws
-  /// Returns when everything written is out of this process's hands (on the broker, in the file). Throws when it is not.
+  /// Returns when everything written is out of this process's hands (on the broker, in the file). Throws when
+  /// it is not.
   func flush() throws
   /// What is wrong now, for `/readyz`: asked from any thread, above all while `write` waits for a broker.
   var problem: String? { get }

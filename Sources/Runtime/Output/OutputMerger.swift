@@ -2,19 +2,22 @@ import Synchronization
 
 /// In which order records of different sources leave.
 public enum OutputOrder: Sendable, Hashable {
-  /// One order over everything: (time, rule, key). A source that lags holds the records of all others back, so this is for
-  /// recordings and bounded reads.
+  /// One order over everything: (time, rule, key). A source that lags holds the records of all others back,
+  /// so this is for recordings and bounded reads.
   case total
-  /// (time, rule, key) among the rules of one source; late rows and dead letters at once. A lagging source delays nobody else's alerts.
+  /// (time, rule, key) among the rules of one source; late rows and dead letters at once. A lagging source
+  /// delays nobody else's alerts.
   case bySource
 }
 
 /// Brings the records of all shards and partitions into their defined order and hands them to the sink.
 ///
-/// A lane is one producer whose records come in order: a shard's output for one source, or a partition's late rows and dead
-/// letters. Each lane promises a bound (no later record of it lies before), and whatever lies before every bound goes out.
+/// A lane is one producer whose records come in order: a shard's output for one source, or a partition's late
+/// rows and dead letters. Each lane promises a bound (no later record of it lies before), and whatever lies
+/// before every bound goes out.
 public final class OutputMerger: Sendable {
-  /// Most bytes that a partition's late rows and dead letters may wait in memory before the partition is not read on.
+  /// Most bytes that a partition's late rows and dead letters may wait in memory before the partition is not
+  /// read on.
   static let laneBytesMax = 16 << 20
 
   struct Lane {
@@ -56,8 +59,8 @@ public final class OutputMerger: Sendable {
   }
 
   /// Lanes: first `shards` for each source, then one a partition (its source, in the order of partitions).
-  /// `partitionOrder` holds the partitions' ordinals in the order of their late rows and dead letters of one time: by rule,
-  /// topic and partition, as the records' own keys have it.
+  /// `partitionOrder` holds the partitions' ordinals in the order of their late rows and dead letters of one
+  /// time: by rule, topic and partition, as the records' own keys have it.
   public init(
     sink: sending any RecordSink, order: OutputOrder, sources: Int, shards: Int, partitionSources: [Int],
     partitionOrder: [Int], ruleCount: Int
@@ -87,7 +90,8 @@ public final class OutputMerger: Sendable {
   func shardLane(source: Int, shard: Int) -> Int { source * shards + shard }
   func partitionLane(_ ordinal: Int) -> Int { firstPartitionLane + ordinal }
 
-  /// Whether a partition may be read on: not when its late rows and dead letters fill the memory while others hold them back.
+  /// Whether a partition may be read on: not when its late rows and dead letters fill the memory while others
+  /// hold them back.
   func mayRead(partition ordinal: Int) -> Bool {
     state.withLock { state in
       let lane = partitionLane(ordinal)
@@ -98,9 +102,9 @@ public final class OutputMerger: Sendable {
     }
   }
 
-  /// Takes a lane's records (in order, none before its bound) and its new bound; writes what that sets free. Returns up to
-  /// when every record of the lane's source has been written, as `flush` does.
-  /// Throws what the sink throws, and the same again on every later call.
+  /// Takes a lane's records (in order, none before its bound) and its new bound; writes what that sets free.
+  /// Returns up to when every record of the lane's source has been written, as `flush` does. Throws what the
+  /// sink throws, and the same again on every later call.
   @discardableResult
   func publish(_ records: SortedRecords?, lane index: Int, bound: Int64) throws(SourceFailure) -> Int64 {
     try state.withLock { state throws(SourceFailure) in
@@ -121,8 +125,8 @@ public final class OutputMerger: Sendable {
     }
   }
 
-  /// The time up to which all shards of a source have said everything, and all of it has been handed to the sink. (In
-  /// `.total` order it may still wait for others.)
+  /// The time up to which all shards of a source have said everything, and all of it has been handed to the
+  /// sink. (In `.total` order it may still wait for others.)
   private func writtenThrough(_ source: Int, _ state: borrowing State) -> Int64 {
     var bound = afterAllTime
     for shard in 0..<shards { bound = min(bound, state.lanes[shardLane(source: source, shard: shard)].bound) }
@@ -155,8 +159,9 @@ public final class OutputMerger: Sendable {
     if bound < afterAllTime { try releaseAtBound(bound, lanes, &state) }
   }
 
-  /// Late rows and dead letters of one time are in the order of partitions. They can leave as soon as every partition
-  /// before theirs has got further; so a file of garbage, behind which no time passes, streams through instead of piling up.
+  /// Late rows and dead letters of one time are in the order of partitions. They can leave as soon as every
+  /// partition before theirs has got further; so a file of garbage, behind which no time passes, streams
+  /// through instead of piling up.
   private func releaseAtBound(_ bound: Int64, _ lanes: [Int], _ state: inout State) throws {
     guard partitionOrder.contains(where: { !state.lanes[$0].waiting.isEmpty }) else { return }
     for lane in lanes where !state.lanes[lane].isPartition {
@@ -240,7 +245,8 @@ public final class OutputMerger: Sendable {
     return out
   }
 
-  /// Flushes the sink. Returns, by source, the time up to which every record of its rules is out of our hands.
+  /// Flushes the sink. Returns, by source, the time up to which every record of its rules is out of our
+  /// hands.
   @discardableResult
   public func flush() throws(SourceFailure) -> [Int64] {
     try state.withLock { state throws(SourceFailure) in

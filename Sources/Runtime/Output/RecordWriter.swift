@@ -33,8 +33,8 @@ public struct RecordOrigin: Sendable {
 
 /// Collects output records with what they are ordered by: time, rule, key.
 ///
-/// One a shard and source, and one a partition for late rows and dead letters. A record is opened, its members are
-/// appended, and it is closed.
+/// One a shard and source, and one a partition for late rows and dead letters. A record is opened, its
+/// members are appended, and it is closed.
 public final class RecordWriter {
   private(set) var pending = OutputBatch()
   private(set) var times: [Int64] = []
@@ -49,11 +49,12 @@ public final class RecordWriter {
 
   public var isEmpty: Bool { pending.entries.isEmpty }
 
-  /// Opens a record and writes `{"type":…,"rule":…,"time":…` and, where it has one, `,"window":{"start":…,"end":…}`.
-  /// The window is the `windowNanos` before `time`; 0 for none. A `time` of nil prints as null.
+  /// Opens a record and writes `{"type":…,"rule":…,"time":…` and, where it has one,
+  /// `,"window":{"start":…,"end":…}`. The window is the `windowNanos` before `time`; 0 for none. A `time` of
+  /// nil prints as null.
   ///
-  /// `key` appends what orders the record among those of its rule and time, tells it from them in its id, and partitions
-  /// it on Kafka.
+  /// `key` appends what orders the record among those of its rule and time, tells it from them in its id, and
+  /// partitions it on Kafka.
   @inline(__always)
   public func open(
     _ origin: RecordOrigin, time: Int64?, windowNanos: Int64 = 0, key: (inout [UInt8]) -> Void
@@ -84,8 +85,8 @@ public final class RecordWriter {
   @inline(__always)
   public func append(_ write: (inout [UInt8]) -> Void) { write(&pending.bytes) }
 
-  /// Adds the id (a hash of kind, rule, key and time: the same event has the same id in every run) and ends the record.
-  /// `orderTime` is its place in the order, where that is not its time.
+  /// Adds the id (a hash of kind, rule, key and time: the same event has the same id in every run) and ends
+  /// the record. `orderTime` is its place in the order, where that is not its time.
   public func close(_ origin: RecordOrigin, time: Int64, orderTime: Int64? = nil) {
     let place = orderTime ?? time
     if place <= suppressThrough, suppressThrough != beforeAllTime {
@@ -115,8 +116,8 @@ public final class RecordWriter {
     pending.bytes.append(json: "\"}")
   }
 
-  /// Moves out what lies at or before `bound`, sorted by (time, rule, key); equal ones stay in the order in which they
-  /// were written.
+  /// Moves out what lies at or before `bound`, sorted by (time, rule, key); equal ones stay in the order in
+  /// which they were written.
   func drain(through bound: Int64 = afterAllTime) -> SortedRecords {
     var order: [Int] = []
     order.reserveCapacity(times.count)

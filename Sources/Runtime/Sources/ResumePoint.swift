@@ -1,5 +1,5 @@
-/// What is committed with a partition's offset, so that a restart goes on exactly where the outputs stopped although no
-/// state was saved: rows from the offset on rebuild the open windows and active alerts.
+/// What is committed with a partition's offset, so that a restart goes on exactly where the outputs stopped
+/// although no state was saved: rows from the offset on rebuild the open windows and active alerts.
 public struct ResumePoint: Sendable, Hashable {
   /// Windows that start before this time are done; rows before it may be missing behind the offset.
   public var neededSince: Int64
@@ -58,10 +58,11 @@ public struct WatermarkRaise: Sendable, Hashable {
   }
 }
 
-/// What the clock decided in one partition. Rows that are read again must find the same decisions, so these are committed;
-/// only those count that made a row late, since all others leave no trace.
+/// What the clock decided in one partition. Rows that are read again must find the same decisions, so these
+/// are committed; only those count that made a row late, since all others leave no trace.
 struct WatermarkRaises {
-  /// So many fit into an offset's metadata; beyond that the oldest are forgotten, and their late rows count after a restart.
+  /// So many fit into an offset's metadata; beyond that the oldest are forgotten, and their late rows count
+  /// after a restart.
   static let countMax = 80
 
   private(set) var all: [WatermarkRaise]

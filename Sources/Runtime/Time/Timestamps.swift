@@ -1,5 +1,5 @@
-/// Event times that the engine accepts, nanoseconds since the epoch: 1970 to 2200. Within them a watermark bound or a
-/// window of 90 days can be added or taken away without overflow.
+/// Event times that the engine accepts, nanoseconds since the epoch: 1970 to 2200. Within them a watermark
+/// bound or a window of 90 days can be added or taken away without overflow.
 public let eventTimeNanos: ClosedRange<Int64> = 0...7_258_118_400_000_000_000
 
 /// Before any event time: the watermark of a partition that has shown nothing yet.
@@ -7,7 +7,8 @@ public let beforeAllTime = Int64.min
 /// Behind any event time: the watermark at the end of a recording.
 public let afterAllTime = Int64.max
 
-/// `a` rounded down to a multiple of `step` (> 0), also for negative `a`. `a` is no nearer to the ends of Int64 than that.
+/// `a` rounded down to a multiple of `step` (> 0), also for negative `a`. `a` is no nearer to the ends of
+/// Int64 than that.
 @inlinable
 public func floorToMultiple(_ a: Int64, of step: Int64) -> Int64 {
   let remainder = a % step
@@ -55,7 +56,8 @@ private func appendPadded(_ value: Int64, width: Int, to bytes: inout [UInt8]) {
   }
 }
 
-/// Proleptic Gregorian date of a day number; H. Hinnant, "chrono-compatible low-level date algorithms", civil_from_days.
+/// Proleptic Gregorian date of a day number; H. Hinnant, "chrono-compatible low-level date algorithms",
+/// civil_from_days.
 private func civilDate(daysSinceEpoch: Int64) -> (year: Int, month: Int, day: Int) {
   let shifted = daysSinceEpoch + 719_468
   let era = (shifted >= 0 ? shifted : shifted - 146_096) / 146_097

@@ -43,9 +43,11 @@ public struct EngineStatus: Sendable {
   public var deadLetters: Int { partitions.reduce(0) { $0 + $1.counters.deadLetters } }
 }
 
-/// A graph at work over a fixed set of partitions: from `start` until they end, something fails, or `stop` is called.
+/// A graph at work over a fixed set of partitions: from `start` until they end, something fails, or `stop` is
+/// called.
 ///
-/// When the set of partitions changes (a rebalance), the engine is stopped and another is started from the committed offsets.
+/// When the set of partitions changes (a rebalance), the engine is stopped and another is started from the
+/// committed offsets.
 public final class Engine: Sendable {
   private let shared: EngineShared
   private let workers: [Worker]
@@ -124,7 +126,8 @@ public final class Engine: Sendable {
   /// Asks the workers to end after the batch at hand. Open windows stay unwritten.
   public func stop() { shared.stop() }
 
-  /// Waits until the workers have ended, by themselves or after `stop`, and flushes the sink. Throws what made one fail.
+  /// Waits until the workers have ended, by themselves or after `stop`, and flushes the sink. Throws what
+  /// made one fail.
   public func wait() throws(SourceFailure) {
     join()
     if let failure = shared.failure { throw SourceFailure(failure) }
@@ -144,16 +147,16 @@ public final class Engine: Sendable {
   public var outputProblem: String? { shared.merger.problem }
   public var status: EngineStatus { shared.status }
 
-  /// Where each partition could be resumed now, after a flush of everything that is written so far: the rows behind these
-  /// offsets rebuild all open windows and active alerts. Empty when nothing has been read, when a worker is stuck, and in
-  /// `.total` order, where what is done may wait in memory for another source.
+  /// Where each partition could be resumed now, after a flush of everything that is written so far: the rows
+  /// behind these offsets rebuild all open windows and active alerts. Empty when nothing has been read, when
+  /// a worker is stuck, and in `.total` order, where what is done may wait in memory for another source.
   public func commitPoints() throws(SourceFailure) -> [CommitPoint] {
     guard let parts = shared.snapshot() else { return [] }
     return try commitPoints(parts)
   }
 
-  /// Ends the engine, flushes, and answers where to resume so that nothing is written a second time. Throws what made a
-  /// worker or the sink fail.
+  /// Ends the engine, flushes, and answers where to resume so that nothing is written a second time. Throws
+  /// what made a worker or the sink fail.
   public func stopAndCommitPoints() throws(SourceFailure) -> [CommitPoint] {
     stop()
     join()
@@ -168,8 +171,8 @@ public final class Engine: Sendable {
     var points: [CommitPoint] = []
     for source in shared.graph.sources.indices {
       let done = max(written[source], shared.resumeEmitted[source])
-      // Shards answered at different times. What each says of a time up to which everything is written holds for any
-      // later such time as well: it only keeps more.
+      // Shards answered at different times. What each says of a time up to which everything is written holds
+      // for any later such time as well: it only keeps more.
       let reached = parts.compactMap { $0.shards[source].last { $0.emittedThrough <= done } }
       // While some partition has shown nothing no window is done, but late rows and dead letters are.
       let isReached = reached.count == parts.count
@@ -280,8 +283,8 @@ final class EngineShared: @unchecked Sendable {
     state.withLock { if $0.request == request { $0.answers[worker] = part } }
   }
 
-  /// Asks every worker where it stands, between two of its batches; nil when one has ended or does not answer within five
-  /// seconds.
+  /// Asks every worker where it stands, between two of its batches; nil when one has ended or does not answer
+  /// within five seconds.
   func snapshot() -> [SnapshotPart]? {
     let request = state.withLock { state in
       state.request += 1
@@ -301,7 +304,8 @@ final class EngineShared: @unchecked Sendable {
   }
 }
 
-/// How far each partition has come, so that none runs far ahead in event time and fills the memory with open panes.
+/// How far each partition has come, so that none runs far ahead in event time and fills the memory with open
+/// panes.
 final class Progress: Sendable {
   private struct Entry {
     var watermark = beforeAllTime

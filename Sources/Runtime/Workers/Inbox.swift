@@ -14,8 +14,8 @@ enum Message: Sendable {
 
 /// A worker's queue of messages: many senders, one receiver, first in first out for each sender.
 ///
-/// Sending never blocks, since two full inboxes would wait for each other; instead a worker does not read on while some
-/// inbox is over `messagesMax`, and that bounds what can be in flight to one batch a worker more.
+/// Sending never blocks, since two full inboxes would wait for each other; instead a worker does not read on
+/// while some inbox is over `messagesMax`, and that bounds what can be in flight to one batch a worker more.
 final class Inbox: @unchecked Sendable {
   // @unchecked: `messages` is guarded by `mutex`.
   /// Most messages before sources are paused.
@@ -97,8 +97,10 @@ public func monotonicNanos() -> Int64 {
 
 /// A thread that can be joined.
 final class WorkerThread: @unchecked Sendable {
-  // @unchecked: `handle` is set before and read after the thread's life.
+  // @unchecked: touched by who starts and joins it only.
   private var handle = pthread_t()
+  private var isRunning = false
+  private var isJoined = false
   private final class Body {
     let run: @Sendable () -> Void
     init(_ run: @escaping @Sendable () -> Void) { self.run = run }
@@ -117,9 +119,17 @@ final class WorkerThread: @unchecked Sendable {
       body.release()
       throw SourceFailure("cannot start a worker thread: \(String(cString: strerror(status)))")
     }
+    isRunning = true
   }
 
-  func join() { pthread_join(handle, nil) }
+  /// Waits for the thread's end; called at most once.
+  func join() {
+    pthread_join(handle, nil)
+    isJoined = true
+  }
+
+  /// A thread that nobody waits for gives its stack back by itself.
+  deinit { if isRunning, !isJoined { pthread_detach(handle) } }
 }
 
 /// Sleeps on the calling thread.

@@ -17,7 +17,8 @@ final class PartitionState {
   var position: Int64
   /// Late rows and dead letters before this offset were written before a restart.
   var suppressBefore: Int64 = -1
-  /// Before this offset they all have been written, now or then: while old rows are read again, by the engine before.
+  /// Before this offset they all have been written, now or then: while old rows are read again, by the engine
+  /// before.
   var readThrough: Int64 { max(position, suppressBefore) }
   var index = OffsetIndex()
   var raises: WatermarkRaises

@@ -1,12 +1,12 @@
-/// A moment of a shard that a commit may name: with every record up to `emittedThrough` written, rows since `neededSince`
-/// rebuild what it keeps.
+/// A moment of a shard that a commit may name: with every record up to `emittedThrough` written, rows since
+/// `neededSince` rebuild what it keeps.
 struct ShardPoint: Sendable, Hashable {
   var emittedThrough: Int64
   var neededSince: Int64
 }
 
-/// The keyed side of the graph on one worker, for one source: the exchanges' owners for the keys of this shard, level by
-/// level, and the records that they emit.
+/// The keyed side of the graph on one worker, for one source: the exchanges' owners for the keys of this
+/// shard, level by level, and the records that they emit.
 final class SourceShard {
   private let source: Int
   private let shard: Int
@@ -25,10 +25,11 @@ final class SourceShard {
   private let broadcast: (Message) throws -> Void
   private let isCommitted: Bool
   private let resume: ResumePoint?
-  /// By level, what was needed after each advance, back to the last one that the levels behind have caught up with.
+  /// By level, what was needed after each advance, back to the last one that the levels behind have caught up
+  /// with.
   private var needs: [[(watermark: Int64, since: Int64)]]
-  /// Ascending, back to the last one whose records have been written, all shards' records up to then included. Shards
-  /// are not equally far, so a commit must be able to name a moment that lies a little back.
+  /// Ascending, back to the last one whose records have been written, all shards' records up to then
+  /// included. Shards are not equally far, so a commit must be able to name a moment that lies a little back.
   private(set) var points: [ShardPoint] = []
 
   init(
@@ -125,8 +126,8 @@ final class SourceShard {
     return needed
   }
 
-  /// The earliest time that a record may have from now on. With one level of windows that is the next multiple of the
-  /// panes' step, which sets free late rows and dead letters in between.
+  /// The earliest time that a record may have from now on. With one level of windows that is the next
+  /// multiple of the panes' step, which sets free late rows and dead letters in between.
   private func bound(behind watermark: Int64) -> Int64 {
     if watermark >= eventTimeNanos.upperBound { return watermark == afterAllTime ? watermark : watermark + 1 }
     return levels == 1 && step > 0 ? floorToMultiple(watermark, of: step) + step : watermark + 1

@@ -1,7 +1,7 @@
 import CColumns
 
-/// The head of a source's graph on one worker: checks each row's requirements and time, advances the partition's
-/// watermark row by row, writes late rows and dead letters, and passes the rest on.
+/// The head of a source's graph on one worker: checks each row's requirements and time, advances the
+/// partition's watermark row by row, writes late rows and dead letters, and passes the rest on.
 final class SourceTask {
   let node: SourceNode
   let records: RecordBatch
@@ -127,7 +127,8 @@ final class SourceTask {
     return count
   }
 
-  /// Whether an event time lies further ahead of the broker's than a clock can be wrong. Both come from outside.
+  /// Whether an event time lies further ahead of the broker's than a clock can be wrong. Both come from
+  /// outside.
   private func isAhead(_ time: Int64, of recordTime: Int64) -> Bool {
     guard time > recordTime else { return false }
     let (lead, isBeyond) = time.subtractingReportingOverflow(recordTime)
@@ -230,7 +231,8 @@ extension PartitionIdentity {
 }
 
 extension Array where Element == UInt8 {
-  /// Digits with leading zeros, so that the order of texts is the order of numbers. Negative numbers count as 0.
+  /// Digits with leading zeros, so that the order of texts is the order of numbers. Negative numbers count as
+  /// 0.
   mutating func appendPadded(_ value: Int64, digits: Int) {
     let text = String(Swift.max(0, value))
     for _ in 0..<Swift.max(0, digits - text.utf8.count) { append(UInt8(ascii: "0")) }

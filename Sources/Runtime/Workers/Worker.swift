@@ -1,8 +1,9 @@
-/// One worker: a thread that owns some partitions (reads, filters, aggregates partially) and one shard of the keys (merges,
-/// windows, alerts). All of its state is its own; it meets the others at inboxes and at the output merger.
+/// One worker: a thread that owns some partitions (reads, filters, aggregates partially) and one shard of the
+/// keys (merges, windows, alerts). All of its state is its own; it meets the others at inboxes and at the
+/// output merger.
 final class Worker: @unchecked Sendable {
-  // @unchecked: touched by the worker's own thread only, once that has started and until it has ended; others meet it
-  // at its inbox.
+  // @unchecked: touched by the worker's own thread only, once that has started and until it has ended; others
+  // meet it at its inbox.
   /// How long a live partition that had nothing is left alone.
   private static let retryNanos: Int64 = 2_000_000
 
@@ -103,8 +104,8 @@ final class Worker: @unchecked Sendable {
 
   // MARK: Reading
 
-  /// The readable partition that is furthest behind, so that panes of few minutes are open at a time; nil when there is
-  /// nothing to read now or others must catch up first.
+  /// The readable partition that is furthest behind, so that panes of few minutes are open at a time; nil
+  /// when there is nothing to read now or others must catch up first.
   private func next() -> PartitionState? {
     if engine.inboxes.contains(where: { $0.count > Inbox.messagesMax }) { return nil }
     let now = engine.options.isLive ? monotonicNanos() : 0
@@ -146,8 +147,8 @@ final class Worker: @unchecked Sendable {
     }
   }
 
-  /// A partition that has shown nothing for its idle time-out, with the broker's word that there is nothing, takes its
-  /// watermark from the clock, so that its windows close.
+  /// A partition that has shown nothing for its idle time-out, with the broker's word that there is nothing,
+  /// takes its watermark from the clock, so that its windows close.
   private func followClock(_ partition: PartitionState) throws {
     let schema = engine.graph.sources[partition.source].schema
     let now = engine.options.clock()

@@ -6,10 +6,10 @@ import Testing
 @Suite struct EngineEdgeTests {
   private static let rules =
     testSource("a", watermark: "10s")
-    + """
-    stream minutes = a | window tumbling 1m by key | aggregate n = count()
-    metric rows = minutes.n
-    """
+      + """
+      stream minutes = a | window tumbling 1m by key | aggregate n = count()
+      metric rows = minutes.n
+      """
 
   @Test(arguments: [1, 2, 4])
   func noPartitionIsAnEmptyOutput(_ workers: Int) throws {
@@ -54,13 +54,13 @@ import Testing
   func limitsOfTimeAreWithoutOverflow(_ workers: Int) throws {
     let rules =
       testSource("a", watermark: "365d")
-      + """
-      stream months = a | window hopping 90d every 30d by key
-        | aggregate n = count(), grown = increase(counter)
-      metric rows = months.n
-      metric growth = months.grown
-      alert Any { on months when n > 0 for 30d keep_firing 90d severity page }
-      """
+        + """
+        stream months = a | window hopping 90d every 30d by key
+          | aggregate n = count(), grown = increase(counter)
+        metric rows = months.n
+        metric growth = months.grown
+        alert Any { on months when n > 0 for 30d keep_firing 90d severity page }
+        """
     for time in [eventTimeNanos.lowerBound, eventTimeNanos.upperBound] {
       let records = [TestRecord(time: time, key: "k", value: 1, counter: 3)]
       let lines = try runRecorded(graph(rules), [log(0, 0, records)], workers: workers)
@@ -81,12 +81,12 @@ import Testing
     // Names in the other order than the sources and partitions.
     let rules =
       testSource("z") + testSource("a")
-      + """
-      stream zs = z | window tumbling 1m by key | aggregate n = count()
-      metric z_rows = zs.n
-      stream others = a | window tumbling 1m by key | aggregate n = count()
-      metric a_rows = others.n
-      """
+        + """
+        stream zs = z | window tumbling 1m by key | aggregate n = count()
+        metric z_rows = zs.n
+        stream others = a | window tumbling 1m by key | aggregate n = count()
+        metric a_rows = others.n
+        """
     let garbage = (0..<9).map { _ in TestRecord.garbage() }
     let good = (0..<50).map { TestRecord(time: testEpoch + Int64($0) * second, key: "k", value: 1) }
     func logs() -> [MemoryLog] {
@@ -109,10 +109,10 @@ import Testing
   func aPaneFullOfDeadLettersDoesNotBlockItself(_ workers: Int) throws {
     let rules =
       testSource("a")
-      + """
-      stream hours = a | window tumbling 1h by key | aggregate n = count()
-      metric rows = hours.n
-      """
+        + """
+        stream hours = a | window tumbling 1h by key | aggregate n = count()
+        metric rows = hours.n
+        """
     let bulk = [UInt8](repeating: UInt8(ascii: "x"), count: 65_000)
     func good(_ seconds: Int64) -> TestRecord {
       TestRecord(time: testEpoch + seconds * second, key: "k", value: 1)

@@ -7,10 +7,10 @@ import Testing
 @Suite struct LiveTests {
   private static let rules =
     testSource("a", watermark: "10s", idle: "30s")
-    + """
-    stream minutes = a | window tumbling 1m by key | aggregate n = count()
-    metric rows = minutes.n
-    """
+      + """
+      stream minutes = a | window tumbling 1m by key | aggregate n = count()
+      metric rows = minutes.n
+      """
 
   private func row(_ seconds: Int64, _ key: String = "k") -> TestRecord {
     TestRecord(time: testEpoch + seconds * second, key: key, value: 1)
@@ -47,7 +47,9 @@ import Testing
     busy.show(3, atEnd: .caughtUp)
     try eventually("the late row is written") { sink.lines.count == 2 }
     #expect(sink.lines[1].contains("\"reason\":\"late\""))
-    #expect(engine.status.late == 1 && engine.status.partitions.allSatisfy { $0.counters.isIdle || $0.counters.rows > 0 })
+    #expect(
+      engine.status.late == 1
+        && engine.status.partitions.allSatisfy { $0.counters.isIdle || $0.counters.rows > 0 })
     busy.show(4, atEnd: .end)
     silent.show(0, atEnd: .end)
     try engine.wait()
@@ -58,13 +60,14 @@ import Testing
   @Test func lateByTheClockIsLateAgain() throws {
     let rules =
       testSource("a", watermark: "10s", idle: "30s")
-      + """
-      stream hours = a | window tumbling 1h by key | aggregate n = count()
-      metric rows = hours.n
-      """
+        + """
+        stream hours = a | window tumbling 1h by key | aggregate n = count()
+        metric rows = hours.n
+        """
     let graph = try graph(rules)
     let clock = TestClock(testEpoch + 60 * second)
-    let log = log(0, 0, [row(5), row(30), row(40), row(900), row(45), row(950)], visible: 2, atEnd: .caughtUp)
+    let log = log(
+      0, 0, [row(5), row(30), row(40), row(900), row(45), row(950)], visible: 2, atEnd: .caughtUp)
     func engine(_ sink: MemorySink, _ point: CommitPoint?) throws -> Engine {
       let engine = Engine(
         graph: graph,
@@ -100,7 +103,8 @@ import Testing
     #expect(sink.lines.first?.contains("\"value\":4") == true, "\(sink.lines)")
   }
 
-  /// A partition that fell silent keeps its place over a restart: others' windows need not wait for its idle time-out anew.
+  /// A partition that fell silent keeps its place over a restart: others' windows need not wait for its idle
+  /// time-out anew.
   @Test func resumedSilentPartitionHoldsNothingBack() throws {
     let graph = try graph(Self.rules)
     let busy = log(0, 0, (0..<10).map { row($0 * 40) }, visible: 3, atEnd: .nothingYet)
@@ -125,17 +129,18 @@ import Testing
   func slowSinkAndManyPanesDoNotDeadlock(_ workers: Int) throws {
     let rules =
       testSource("a", watermark: "0s") + testSource("b", watermark: "1h")
-      + """
-      stream fast = a | window hopping 10s every 1s by key | aggregate n = count()
-      metric fast_rows = fast.n
-      stream slow = b | window tumbling 1s by key | aggregate n = count()
-      metric slow_rows = slow.n
-      stream totals = fast | window tumbling 5s | aggregate n = sum(n)
-      metric totals = totals.n
-      """
-    let logs = (0..<3).map { partition in
-      log(0, Int32(partition), (0..<1_500).map { row(Int64($0), "k\($0 % 3)") })
-    } + [log(1, 0, (0..<3_000).map { row(Int64($0), "k\($0 % 5)") }), log(1, 1, [row(2_900)])]
+        + """
+        stream fast = a | window hopping 10s every 1s by key | aggregate n = count()
+        metric fast_rows = fast.n
+        stream slow = b | window tumbling 1s by key | aggregate n = count()
+        metric slow_rows = slow.n
+        stream totals = fast | window tumbling 5s | aggregate n = sum(n)
+        metric totals = totals.n
+        """
+    let logs =
+      (0..<3).map { partition in
+        log(0, Int32(partition), (0..<1_500).map { row(Int64($0), "k\($0 % 3)") })
+      } + [log(1, 0, (0..<3_000).map { row(Int64($0), "k\($0 % 5)") }), log(1, 1, [row(2_900)])]
     let sink = MemorySink(delayMillis: 1)
     let engine = Engine(
       graph: try graph(rules), options: EngineOptions(workers: workers, batchRows: 16),

@@ -17,7 +17,8 @@ struct SeededRandom: RandomNumberGenerator {
   }
 }
 
-/// A record of the sources that these tests read: fields `ts`, `key`, `value` (may be null), `counter`, `seq`.
+/// A record of the sources that these tests read: fields `ts`, `key`, `value` (may be null), `counter`,
+/// `seq`.
 struct TestRecord: Sendable {
   var time: Int64
   var key: String

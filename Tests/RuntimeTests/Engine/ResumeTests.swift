@@ -3,33 +3,34 @@ import Testing
 
 @testable import Runtime
 
-/// An engine that is stopped or killed at any moment and started again from what it committed writes what one that
-/// never stopped writes: nothing is missing, nothing differs, and after a graceful stop nothing comes twice.
+/// An engine that is stopped or killed at any moment and started again from what it committed writes what one
+/// that never stopped writes: nothing is missing, nothing differs, and after a graceful stop nothing comes
+/// twice.
 @Suite struct ResumeTests {
   private static let rules =
     testSource("a", watermark: "10s") + testSource("b", watermark: "20s")
-    + """
-    stream minutes = a | window tumbling 1m by key
-      | aggregate n = count(), total = sum(value), worst = max(value)
-    metric rows = minutes.n
-    metric total = minutes.total
-    stream sliding = a | window hopping 5m every 1m by key | aggregate n = count(), p = quantile(value, 0.9)
-    metric sliding_rows = sliding.n
-    metric sliding_p = sliding.p
-    stream long = a | window tumbling 30m | aggregate n = count()
-    metric long_rows = long.n
-    stream steady = minutes | window tumbling 3m by key | aggregate highest = max(total), n = count()
-    metric steady_highest = steady.highest
-    stream counters = b | window tumbling 1m by key | aggregate grown = increase(counter), n = count()
-    metric growth = counters.grown
-    stream all_counters = counters | window tumbling 2m | aggregate grown = sum(grown)
-    metric all_growth = all_counters.grown
-    alert High { on minutes when worst > 90 for 3m keep_firing 2m severity page
-      annotations { summary: "{key} {worst}" } }
-    alert Busy { on sliding when n > 3 for 7m severity ticket }
-    alert Grown { on counters when grown > 20 keep_firing 4m severity ticket }
-    alert Steady { on steady when highest > 60 for 3m keep_firing 6m severity ticket }
-    """
+      + """
+      stream minutes = a | window tumbling 1m by key
+        | aggregate n = count(), total = sum(value), worst = max(value)
+      metric rows = minutes.n
+      metric total = minutes.total
+      stream sliding = a | window hopping 5m every 1m by key | aggregate n = count(), p = quantile(value, 0.9)
+      metric sliding_rows = sliding.n
+      metric sliding_p = sliding.p
+      stream long = a | window tumbling 30m | aggregate n = count()
+      metric long_rows = long.n
+      stream steady = minutes | window tumbling 3m by key | aggregate highest = max(total), n = count()
+      metric steady_highest = steady.highest
+      stream counters = b | window tumbling 1m by key | aggregate grown = increase(counter), n = count()
+      metric growth = counters.grown
+      stream all_counters = counters | window tumbling 2m | aggregate grown = sum(grown)
+      metric all_growth = all_counters.grown
+      alert High { on minutes when worst > 90 for 3m keep_firing 2m severity page
+        annotations { summary: "{key} {worst}" } }
+      alert Busy { on sliding when n > 3 for 7m severity ticket }
+      alert Grown { on counters when grown > 20 keep_firing 4m severity ticket }
+      alert Steady { on steady when highest > 60 for 3m keep_firing 6m severity ticket }
+      """
 
   struct Case: Sendable, CustomTestStringConvertible {
     var seed: UInt64
@@ -54,7 +55,9 @@ import Testing
   }()
 
   /// Partitions of two sources with different speeds and lengths.
-  private func histories(from start: Int64, _ random: inout SeededRandom) -> [(source: Int, partition: Int32, [TestRecord])] {
+  private func histories(from start: Int64, _ random: inout SeededRandom) -> [(
+    source: Int, partition: Int32, [TestRecord]
+  )] {
     var result: [(source: Int, partition: Int32, [TestRecord])] = []
     for (source, partition, step) in [(0, Int32(0), 6), (0, 1, 3), (0, 2, 14), (1, 0, 4), (1, 1, 9)] {
       let step = Int64(step) * second

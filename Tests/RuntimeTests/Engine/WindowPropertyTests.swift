@@ -3,7 +3,8 @@ import Testing
 
 @testable import Runtime
 
-/// Windows over random rows in disorder equal a slow reference, and are the same bytes however they are computed.
+/// Windows over random rows in disorder equal a slow reference, and are the same bytes however they are
+/// computed.
 @Suite struct WindowPropertyTests {
   private struct Window: Hashable {
     var rule: String
@@ -13,24 +14,25 @@ import Testing
 
   private static let rules =
     testSource("a", watermark: "10s")
-    + """
-    stream minutes = a | window tumbling 1m by key
-      | aggregate n = count(), total = sum(value), lowest = min(value), some = count(where value > 0)
-    metric rows = minutes.n
-    metric total = minutes.total
-    metric lowest = minutes.lowest
-    metric some = minutes.some
-    stream sliding = a where value > -50 | window hopping 90s every 30s by key | aggregate n = count()
-    metric sliding_rows = sliding.n
-    stream fives = minutes | window tumbling 5m | aggregate keys = count(), total = sum(total), most = max(n)
-    metric five_keys = fives.keys
-    metric five_total = fives.total
-    metric five_most = fives.most
-    stream one = a where key == "k1" | window hopping 10s every 5s | aggregate newest = last(seq), n = count()
-    metric one_newest = one.newest
-    """
+      + """
+      stream minutes = a | window tumbling 1m by key
+        | aggregate n = count(), total = sum(value), lowest = min(value), some = count(where value > 0)
+      metric rows = minutes.n
+      metric total = minutes.total
+      metric lowest = minutes.lowest
+      metric some = minutes.some
+      stream sliding = a where value > -50 | window hopping 90s every 30s by key | aggregate n = count()
+      metric sliding_rows = sliding.n
+      stream fives = minutes | window tumbling 5m | aggregate keys = count(), total = sum(total), most = max(n)
+      metric five_keys = fives.keys
+      metric five_total = fives.total
+      metric five_most = fives.most
+      stream one = a where key == "k1" | window hopping 10s every 5s | aggregate newest = last(seq), n = count()
+      metric one_newest = one.newest
+      """
 
-  /// Rows in time, by the definition: a row is late when it lies before the largest time so far, less the bound.
+  /// Rows in time, by the definition: a row is late when it lies before the largest time so far, less the
+  /// bound.
   private func inTime(_ records: [TestRecord]) -> (rows: [TestRecord], late: Int, dead: Int) {
     var rows: [TestRecord] = []
     var front = Int64.min
@@ -124,7 +126,8 @@ import Testing
     let graph = try graph(Self.rules)
     let histories = (0..<3).map { partition in
       randomRecords(
-        700, from: testEpoch + Int64(partition) * 7 * second, keys: 4, stepNanosMax: [4, 2, 6][partition] * second,
+        700, from: testEpoch + Int64(partition) * 7 * second, keys: 4,
+        stepNanosMax: [4, 2, 6][partition] * second,
         boundNanos: 10 * second, lateOneIn: 20, garbageOneIn: 60, random: &random)
     }
     func logs() -> [MemoryLog] { histories.enumerated().map { log(0, Int32($0), $1) } }

@@ -23,7 +23,8 @@ import Testing
   @Test(arguments: 1...30)
   func totalOrderHoldsAndNothingIsLost(_ seed: Int) throws {
     var random = SeededRandom(UInt64(seed))
-    // What each lane will say, in order of time. A partition's records are its source's, with keys of its own.
+    // What each lane will say, in order of time. A partition's records are its source's, with keys of its
+    // own.
     let prefixes = ["0", "1", "2", "3", "p1", "p0", "p2"]
     var lanes: [[(time: Int64, rule: Int, key: String)]] = []
     for lane in 0..<7 {

@@ -56,7 +56,10 @@ import Testing
 
   @Test func everyNumberReadsBack() throws {
     var random = SeededRandom(3)
-    let special = [0, -0.0, 1, -1, 9_007_199_254_740_992, -9_007_199_254_740_994, 1e21, 1e-7, Double.leastNonzeroMagnitude, .greatestFiniteMagnitude]
+    let special = [
+      0, -0.0, 1, -1, 9_007_199_254_740_992, -9_007_199_254_740_994, 1e21, 1e-7, Double.leastNonzeroMagnitude,
+      .greatestFiniteMagnitude,
+    ]
     for index in 0..<5_000 {
       let value = index < special.count ? special[index] : Double(bitPattern: random.next())
       var bytes: [UInt8] = []
@@ -75,8 +78,10 @@ import Testing
 }
 
 @Suite struct GroupTableTests {
-  /// The keys of random rows, null and empty ones too, get the ids that a dictionary gives in order of first sight.
-  @Test(arguments: [[], [.string], [.int64], [.string, .string], [.float64, .bool, .string]] as [[PhysicalType]])
+  /// The keys of random rows, null and empty ones too, get the ids that a dictionary gives in order of first
+  /// sight.
+  @Test(
+    arguments: [[], [.string], [.int64], [.string, .string], [.float64, .bool, .string]] as [[PhysicalType]])
   func equalsADictionary(_ types: [PhysicalType]) {
     var random = SeededRandom(UInt64(types.count + 5))
     let table = GroupTable(keyTypes: types)
@@ -152,10 +157,14 @@ import Testing
     var long = point
     long.raises = (0..<1_000).map { WatermarkRaise(offset: .max - $0, watermark: .min + $0) }
     #expect(long.metadata.utf8.count <= 4_096)
-    #expect(ResumePoint(metadata: long.metadata)?.raises == Array(long.raises.suffix(WatermarkRaises.countMax)))
+    #expect(
+      ResumePoint(metadata: long.metadata)?.raises == Array(long.raises.suffix(WatermarkRaises.countMax)))
   }
 
-  @Test(arguments: ["", "rulesd1", "rulesd1 1 2 3", "rulesd1 1 2 3 x", "rulesd2 1 2 3 4", "rulesd1 1 2 3 4 5", "rulesd1 1 2 3 4 5:"])
+  @Test(arguments: [
+    "", "rulesd1", "rulesd1 1 2 3", "rulesd1 1 2 3 x", "rulesd2 1 2 3 4", "rulesd1 1 2 3 4 5",
+    "rulesd1 1 2 3 4 5:",
+  ])
   func othersTextsAreNone(_ text: String) { #expect(ResumePoint(metadata: text) == nil) }
 
   /// From where the index says, every row since the time is there, and it decides the same about each.
