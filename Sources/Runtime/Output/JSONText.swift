@@ -60,13 +60,13 @@ extension Array where Element == UInt8 {
 
   /// Sixteen hexadecimal digits.
   mutating func append(hex value: UInt64) {
-    // Nibbles spread to a byte each, most significant first, then all sixteen turned into digits at once.
-    var digits = SIMD16<UInt8>()
-    for index in 0..<16 { digits[index] = UInt8(truncatingIfNeeded: value >> UInt64(60 - 4 * index)) & 15 }
-    let zero = UInt8(ascii: "0")
-    let letters = SIMD16<UInt8>(repeating: UInt8(ascii: "a") - 10 - zero)
-    digits = digits &+ zero &+ letters.replacing(with: 0, where: digits .< 10)
-    Swift.withUnsafeBytes(of: digits) { append(contentsOf: $0) }
+    withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 16) { digits in
+      for index in 0..<16 {
+        let nibble = UInt8(truncatingIfNeeded: value >> UInt64(60 - 4 * index)) & 15
+        digits.initializeElement(at: index, to: nibble &+ (nibble < 10 ? 48 : 87))
+      }
+      append(contentsOf: digits)
+    }
   }
 
   /// The digits of a finite double.
