@@ -217,6 +217,11 @@ struct BinStore: ~Copyable {
       return
     }
     if theirs.base == .min {
+      let mine = cells[target]
+      if mine.base == .min, mine.length + theirs.length <= Self.listMax {
+        append(other.pool.base + theirs.offset, count: theirs.length, to: target)
+        return
+      }
       for index in 0..<Int(theirs.length) {
         add(Int32(bitPattern: other.pool[theirs.offset + index]), count: 1, to: target)
       }
@@ -229,6 +234,24 @@ struct BinStore: ~Copyable {
       if count > 0 { add(theirs.base + Int32(index), count: count, to: target) }
       index -= 1
     }
+  }
+
+  /// Appends bins to a list that has room for them below `listMax`.
+  private mutating func append(_ bins: UnsafePointer<UInt32>, count: UInt32, to group: Int) {
+    let cell = cells[group]
+    let length = cell.length + count
+    if length > 16 << UInt32(cell.capacityClass) {
+      var sizeClass = cell.capacityClass
+      while length > 16 << UInt32(sizeClass) { sizeClass += 1 }
+      let offset = allocate(sizeClass: sizeClass)
+      (pool.base + offset).update(from: pool.base + cell.offset, count: Int(cell.length))
+      release(cell)
+      cells.base[group].offset = offset
+      cells.base[group].capacityClass = sizeClass
+    }
+    (pool.base + cells[group].offset + Int(cell.length)).update(from: bins, count: Int(count))
+    cells.base[group].length = length
+    cells.base[group].total &+= Int64(count)
   }
 
   /// Makes an empty group equal to another store's.
