@@ -15,7 +15,7 @@ final class Worker: @unchecked Sendable {
   private let partitions: [PartitionState]
   private var stats = WorkerStats()
   private var seenSnapshotRequest = 0
-  private var statsNanos: Int64 = 0
+  private var stateNanos: Int64 = 0
 
   init(number: Int, engine: EngineShared, partitions: [PartitionState], resume: [ResumePoint?]) {
     self.number = number
@@ -61,7 +61,7 @@ final class Worker: @unchecked Sendable {
         answerSnapshot()
         if partitions.allSatisfy(\.hasEnded), shards.allSatisfy(\.isFinished) { break }
         guard let partition = next() else {
-          publishStatsSometimes(monotonicNanos())
+          publishStats()
           inbox.wait(nanos: 1_000_000)
           continue
         }
@@ -134,7 +134,7 @@ final class Worker: @unchecked Sendable {
       stats.batches += 1
       stats.batchNanos += monotonicNanos() - started
       stats.batchNanosMax = max(stats.batchNanosMax, monotonicNanos() - started)
-      publishStatsSometimes(started)
+      if stats.batches & 15 == 0 { publishStats() }
     case .nothingYet, .caughtUp:
       partition.wasReadable = false
       partition.retryNanos = started + Self.retryNanos
@@ -200,18 +200,16 @@ final class Worker: @unchecked Sendable {
 
   // MARK: What others ask
 
-  /// Counting the state of a thousand rules takes its time: ten times a second is often enough for those who watch.
-  private func publishStatsSometimes(_ now: Int64) {
-    guard now - statsNanos >= 100_000_000 else { return }
-    statsNanos = now
-    publishStats()
-  }
-
   private func publishStats() {
     stats.partitions = partitions.map { ($0.ordinal, $0.counters) }
-    stats.state = shards.reduce((0, 0)) { sum, shard in
-      let size = shard.stateSize
-      return (sum.0 + size.keys, sum.1 + size.bytes)
+    // Counting the state of a thousand rules takes its time: ten times a second is often enough for those who watch.
+    let now = monotonicNanos()
+    if now - stateNanos >= 100_000_000 {
+      stateNanos = now
+      stats.state = shards.reduce((0, 0)) { sum, shard in
+        let size = shard.stateSize
+        return (sum.0 + size.keys, sum.1 + size.bytes)
+      }
     }
     engine.report(stats, worker: number)
   }
