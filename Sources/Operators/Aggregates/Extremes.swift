@@ -5,7 +5,9 @@ import Runtime
 enum Minimum: AggregateFunction {
   static let spec = extremeSpec("min", "The smallest value; null when no row has one.")
   static func makeState(argument: ValueType?, constants: [Value]) -> AggregateState {
-    argument?.physical == .int64 ? IntExtremeState(wantsMax: false) : DoubleExtremeState(wantsMax: false)
+    argument?.physical == .int64
+      ? ExtremeState<Int64>(wantsMax: false, start: .max)
+      : ExtremeState<Double>(wantsMax: false, start: .infinity)
   }
 }
 
@@ -13,7 +15,9 @@ enum Minimum: AggregateFunction {
 enum Maximum: AggregateFunction {
   static let spec = extremeSpec("max", "The largest value; null when no row has one.")
   static func makeState(argument: ValueType?, constants: [Value]) -> AggregateState {
-    argument?.physical == .int64 ? IntExtremeState(wantsMax: true) : DoubleExtremeState(wantsMax: true)
+    argument?.physical == .int64
+      ? ExtremeState<Int64>(wantsMax: true, start: .min)
+      : ExtremeState<Double>(wantsMax: true, start: -.infinity)
   }
 }
 
@@ -29,15 +33,22 @@ private func extremeSpec(_ name: String, _ summary: String) -> AggregateFunction
     }, mayBeNull: true, state: "9 bytes a key", example: "\(name)(latency)")
 }
 
-/// Extremes of ints and timestamps.
-private final class IntExtremeState: AggregateState {
-  private var values = NativeArray<Int64>()
+/// Extremes of one stored type. A column never holds NaN, so values are totally ordered; `present` tells a group that has
+/// seen none from one whose extreme is the starting value.
+private final class ExtremeState<Stored: Comparable & BitwiseCopyable>: AggregateState {
+  private var values = NativeArray<Stored>()
   private var present = NativeArray<UInt8>()
   private let wantsMax: Bool
-  init(wantsMax: Bool) { self.wantsMax = wantsMax }
+  /// What every value of the type beats or equals.
+  private let start: Stored
+
+  init(wantsMax: Bool, start: Stored) {
+    self.wantsMax = wantsMax
+    self.start = start
+  }
 
   override func ensure(groups count: Int) {
-    values.grow(to: count, filling: wantsMax ? .min : .max)
+    values.grow(to: count, filling: start)
     present.grow(to: count, filling: 0)
   }
 
@@ -46,69 +57,7 @@ private final class IntExtremeState: AggregateState {
     groups: UnsafePointer<Int32>, count: Int
   ) {
     guard let column else { return }
-    let source = column.ints
-    let base = values.base
-    let flags = present.base
-    if wantsMax {
-      forEachPresent(column, rows, groups, count) { row, group in
-        base[group] = max(base[group], source[row])
-        flags[group] = 1
-      }
-    } else {
-      forEachPresent(column, rows, groups, count) { row, group in
-        base[group] = min(base[group], source[row])
-        flags[group] = 1
-      }
-    }
-  }
-
-  override func merge(
-    _ other: AggregateState, sources: UnsafePointer<Int32>, targets: UnsafePointer<Int32>, count: Int
-  ) {
-    let other = unsafeDowncast(other, to: IntExtremeState.self)
-    for index in 0..<count {
-      let source = Int(sources[index])
-      let target = Int(targets[index])
-      let value = other.values[source]
-      values[target] = wantsMax ? max(values[target], value) : min(values[target], value)
-      present[target] |= other.present[source]
-    }
-  }
-
-  override func finish(
-    _ groups: UnsafePointer<Int32>, count: Int, constants: [Value], windowNanos: Int64,
-    into column: Column
-  ) {
-    column.hasNulls = false
-    for row in 0..<count {
-      let group = Int(groups[row])
-      column.ints[row] = values[group]
-      column.validity[row] = present[group]
-      if present[group] == 0 { column.hasNulls = true }
-    }
-  }
-
-  override var bytes: Int { values.count * 9 }
-}
-
-/// Extremes of doubles. A column never holds NaN, so an infinity stands for "nothing yet" until `present` says more.
-private final class DoubleExtremeState: AggregateState {
-  private var values = NativeArray<Double>()
-  private var present = NativeArray<UInt8>()
-  private let wantsMax: Bool
-  init(wantsMax: Bool) { self.wantsMax = wantsMax }
-
-  override func ensure(groups count: Int) {
-    values.grow(to: count, filling: wantsMax ? -.infinity : .infinity)
-    present.grow(to: count, filling: 0)
-  }
-
-  override func update(
-    _ column: Column?, times: UnsafePointer<Int64>, rows: UnsafePointer<Int32>,
-    groups: UnsafePointer<Int32>, count: Int
-  ) {
-    guard let column else { return }
-    let source = column.doubles
+    let source = column.raw.assumingMemoryBound(to: Stored.self)
     let base = values.base
     let flags = present.base
     if wantsMax {
@@ -127,7 +76,7 @@ private final class DoubleExtremeState: AggregateState {
   override func merge(
     _ other: AggregateState, sources: UnsafePointer<Int32>, targets: UnsafePointer<Int32>, count: Int
   ) {
-    let other = unsafeDowncast(other, to: DoubleExtremeState.self)
+    let other = unsafeDowncast(other, to: ExtremeState<Stored>.self)
     for index in 0..<count {
       let source = Int(sources[index])
       let target = Int(targets[index])
@@ -142,9 +91,10 @@ private final class DoubleExtremeState: AggregateState {
     into column: Column
   ) {
     column.hasNulls = false
+    let target = column.raw.assumingMemoryBound(to: Stored.self)
     for row in 0..<count {
       let group = Int(groups[row])
-      column.doubles[row] = values[group]
+      target[row] = values[group]
       column.validity[row] = present[group]
       if present[group] == 0 { column.hasNulls = true }
     }
