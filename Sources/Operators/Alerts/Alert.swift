@@ -6,6 +6,8 @@ import Runtime
 /// evaluation; a label set without a row in it is not true.
 public struct Alert: RowTaskDefinition {
   public var name: String
+  /// See `StatefulTask.operatorID`.
+  public var operatorID = ""
   /// Rank among the graph's rules.
   public var rule: Int32
   /// Slot of the condition, a bool.

@@ -17,6 +17,8 @@ public struct PaneAggregation: ExchangeDefinition, RowTaskDefinition {
     public var filter: Int?
     /// Empty where the function shares its state across constants.
     public var constants: [Value]
+    /// What it aggregates, as a text that does not depend on slots or on other rules: stored state is matched by it.
+    public var id = ""
     public init(
       function: String, argument: Int?, argumentType: ValueType?, filter: Int?, constants: [Value]
     ) {
@@ -61,6 +63,8 @@ public struct PaneAggregation: ExchangeDefinition, RowTaskDefinition {
 
   /// Index among the graph's exchanges.
   public var exchange: Int
+  /// From the rows, the keys and nothing else: see `StatefulTask.operatorID`.
+  public var operatorID = ""
   public var paneNanos: Int64
   public var keySlots: [Int]
   public var keyTypes: [PhysicalType]

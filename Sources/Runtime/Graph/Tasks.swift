@@ -39,6 +39,12 @@ open class PartialTask: RowTask {
 
   /// Start of the earliest pane that is still open for the partition.
   open func firstOpenPane(partition: Int) -> Int64? { nil }
+
+  /// As `StatefulTask`'s, for what is kept apart for each partition: it moves with the partition, not by key.
+  open var operatorID: String { "" }
+  /// What is open for the partition; nil when that is nothing.
+  open func capture(partition: Int) -> (any StateCapture)? { nil }
+  open func restore(partition: Int, from reader: inout StateReader) throws {}
 }
 
 /// Rows of one shard's windows on their way to the shard that owns their next key. Strings point into `arena`.
@@ -178,6 +184,12 @@ public final class TaskContext {
   /// Partial tasks made so far, by exchange.
   public private(set) var partials: [Int: PartialTask] = [:]
   private var sharedObjects: [ObjectIdentifier: AnyObject] = [:]
+  private let registry: StateRegistry
+
+  /// Keyed tasks with state, also of the contexts derived from this one.
+  final class StateRegistry {
+    var tasks: [any StatefulTask] = []
+  }
 
   final class RowsSender {
     var send: (_ exchange: Int, _ shard: Int, RowsChunk) -> Void = { _, _, _ in }
@@ -185,10 +197,14 @@ public final class TaskContext {
 
   public convenience init(shard: Int, shardCount: Int, batchRows: Int, output: RecordWriter) {
     self.init(
-      shard: shard, shardCount: shardCount, batchRows: batchRows, output: output, sender: RowsSender())
+      shard: shard, shardCount: shardCount, batchRows: batchRows, output: output, sender: RowsSender(),
+      registry: StateRegistry())
   }
 
-  private init(shard: Int, shardCount: Int, batchRows: Int, output: RecordWriter, sender: RowsSender) {
+  private init(
+    shard: Int, shardCount: Int, batchRows: Int, output: RecordWriter, sender: RowsSender, registry: StateRegistry
+  ) {
+    self.registry = registry
     self.shard = shard
     self.shardCount = shardCount
     self.batchRows = batchRows
@@ -200,8 +216,12 @@ public final class TaskContext {
   public func forWindows() -> TaskContext {
     TaskContext(
       shard: shard, shardCount: shardCount, batchRows: min(batchRows, Self.windowRowsMax),
-      output: output, sender: sender)
+      output: output, sender: sender, registry: registry)
   }
+
+  /// A keyed task with state says so when it is made; in the same order on every worker.
+  public func register(stateful task: any StatefulTask) { registry.tasks.append(task) }
+  public var statefulTasks: [any StatefulTask] { registry.tasks }
 
   /// A partial task tells the worker that it has panes to close.
   public func register(_ task: PartialTask, exchange: Int) { partials[exchange] = task }
