@@ -63,7 +63,17 @@ public protocol RecordSink: AnyObject {
   /// Returns when everything written is out of this process's hands (on the broker, in the file). Throws when
   /// it is not.
   func flush() throws
+  /// Everything written so far belongs to this epoch, everything after to the next. Called in the order of the
+  /// records; quick.
+  func barrier(_ epoch: UInt64)
+  /// As `flush`, for what lies before a barrier. Called while another thread may be inside `write`.
+  func complete(_ epoch: UInt64) throws
   /// What is wrong now, for `/readyz`: asked from any thread, above all while `write` waits for a broker.
   var problem: String? { get }
   func close()
+}
+
+extension RecordSink {
+  public func barrier(_ epoch: UInt64) {}
+  public func complete(_ epoch: UInt64) throws { try flush() }
 }

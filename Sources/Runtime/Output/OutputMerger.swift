@@ -28,6 +28,9 @@ public final class OutputMerger: Sendable {
     /// First record of `waiting[0]` that has not been released.
     var position = 0
     var bytes = 0
+    /// Whether its producer has passed the barrier at hand; what it says from then on waits here until all have.
+    var isPast = false
+    var behind: [(records: SortedRecords?, bound: Int64)] = []
 
     init(source: Int, isPartition: Bool) {
       self.source = source
@@ -38,6 +41,8 @@ public final class OutputMerger: Sendable {
   struct State: ~Copyable {
     var lanes: [Lane]
     var failure: String?
+    /// Up to when records were written at the last barrier, by source.
+    var writtenAtBarrier: [Int64] = []
   }
 
   /// What others may ask while a write is blocked: not behind the sink's lock.
@@ -109,21 +114,67 @@ public final class OutputMerger: Sendable {
   func publish(_ records: SortedRecords?, lane index: Int, bound: Int64) throws(SourceFailure) -> Int64 {
     try state.withLock { state throws(SourceFailure) in
       if let failure = state.failure { throw SourceFailure(failure) }
-      state.lanes[index].bound = max(state.lanes[index].bound, bound)
-      if let records, !records.order.isEmpty {
-        state.lanes[index].waiting.append(records)
-        state.lanes[index].bytes += records.batch.bytes.count
-      }
-      do {
-        try release(&state)
-      } catch {
-        state.failure = "\(error)"
-        report.withLock { $0.failure = "\(error)" }
-        throw SourceFailure("\(error)")
+      if state.lanes[index].isPast {
+        state.lanes[index].behind.append((records, bound))
+        state.lanes[index].bytes += records?.batch.bytes.count ?? 0
+      } else {
+        accept(records, lane: index, bound: bound, &state)
+        try failing(&state) { state in try release(&state) }
       }
       return writtenThrough(state.lanes[index].source, state)
     }
   }
+
+  private func accept(_ records: SortedRecords?, lane index: Int, bound: Int64, _ state: inout State) {
+    state.lanes[index].bound = max(state.lanes[index].bound, bound)
+    guard let records, !records.order.isEmpty else { return }
+    state.lanes[index].waiting.append(records)
+    state.lanes[index].bytes += records.batch.bytes.count
+  }
+
+  /// What the sink throws ends everything.
+  private func failing(_ state: inout State, _ body: (inout State) throws -> Void) throws(SourceFailure) {
+    do { try body(&state) } catch {
+      state.failure = "\(error)"
+      report.withLock { $0.failure = "\(error)" }
+      throw SourceFailure("\(error)")
+    }
+  }
+
+  /// A worker has passed the barrier: its lanes (its shard of every source, and its partitions) have said all that
+  /// lies before it. When all workers have, the sink hears of the barrier between the last record before it and
+  /// the first behind it.
+  func arrive(shard: Int, partitions: [Int], epoch: UInt64) throws(SourceFailure) {
+    try state.withLock { state throws(SourceFailure) in
+      if let failure = state.failure { throw SourceFailure(failure) }
+      for source in 0..<firstPartitionLane / shards { state.lanes[shardLane(source: source, shard: shard)].isPast = true }
+      for ordinal in partitions { state.lanes[partitionLane(ordinal)].isPast = true }
+      guard state.lanes.allSatisfy(\.isPast) else { return }
+      state.writtenAtBarrier = (0..<firstPartitionLane / shards).map { writtenThrough($0, state) }
+      sink.sink.barrier(epoch)
+      for index in state.lanes.indices {
+        state.lanes[index].isPast = false
+        let behind = state.lanes[index].behind
+        state.lanes[index].behind = []
+        for (records, bound) in behind {
+          state.lanes[index].bytes -= records?.batch.bytes.count ?? 0
+          accept(records, lane: index, bound: bound, &state)
+        }
+      }
+      try failing(&state) { state in try release(&state) }
+    }
+  }
+
+  /// By source, up to when every record had been handed to the sink at the last barrier.
+  var writtenAtBarrier: [Int64] { state.withLock { $0.writtenAtBarrier } }
+
+  /// By source, up to when every record has been handed to the sink.
+  var writtenNow: [Int64] {
+    state.withLock { state in (0..<firstPartitionLane / shards).map { writtenThrough($0, state) } }
+  }
+
+  /// Makes what lies before a barrier durable. Not behind the lock: workers go on meanwhile.
+  func complete(_ epoch: UInt64) throws { try sink.sink.complete(epoch) }
 
   /// The time up to which all shards of a source have said everything, and all of it has been handed to the
   /// sink. (In `.total` order it may still wait for others.)

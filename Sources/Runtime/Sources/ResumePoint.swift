@@ -96,6 +96,27 @@ struct WatermarkRaises {
     next = all.count
   }
 
+  func encode(into writer: StateWriter) {
+    writer.append(pending)
+    writer.append(UInt64(all.count))
+    for raise in all {
+      writer.append(raise.offset)
+      writer.append(raise.watermark)
+    }
+  }
+
+  /// Adds what had been decided before `position` to what was committed later.
+  mutating func restore(from reader: inout StateReader, position: Int64) throws {
+    pending = try reader.integer()
+    var before: [WatermarkRaise] = []
+    for _ in 0..<(try reader.count(bytesEach: 16)) {
+      before.append(WatermarkRaise(offset: try reader.integer(), watermark: try reader.integer()))
+    }
+    let behind = all.filter { $0.offset >= position }
+    all = before.filter { $0.offset < position } + behind
+    next = all.count - behind.count
+  }
+
   /// Forgets what only concerns rows before a committed time.
   mutating func forget(before time: Int64) {
     let waiting = all.count - next
@@ -140,6 +161,27 @@ struct OffsetIndex {
       if best == nil || entry.offset < best!.offset { best = entry }
     }
     return best.map { ($0.offset, $0.watermark) }
+  }
+
+  func encode(into writer: StateWriter) {
+    writer.append(UInt64(entries.count))
+    for entry in entries {
+      writer.append(entry.start)
+      writer.append(entry.offset)
+      writer.append(entry.watermark)
+    }
+  }
+
+  mutating func restore(from reader: inout StateReader) throws {
+    entries = []
+    last = beforeAllTime
+    for _ in 0..<(try reader.count(bytesEach: 24)) {
+      let entry = Entry(start: try reader.integer(), offset: try reader.integer(), watermark: try reader.integer())
+      if let before = entries.last, before.start >= entry.start {
+        throw StateCorruption("the minutes of an offset index are not in order")
+      }
+      entries.append(entry)
+    }
   }
 
   /// Forgets minutes before a committed time.

@@ -11,16 +11,20 @@ public struct EngineOptions: Sendable {
   public var isLive: Bool
   /// Wall clock, nanoseconds since the epoch; only idle live partitions look at it.
   public var clock: @Sendable () -> Int64
+  /// A clock that only runs forward, nanoseconds: when to ask again a partition that had nothing.
+  public var monotonic: @Sendable () -> Int64
 
   public init(
     workers: Int = 1, batchRows: Int = RecordBatch.rowsMax, order: OutputOrder = .total,
-    isLive: Bool = false, clock: @escaping @Sendable () -> Int64 = wallClockNanos
+    isLive: Bool = false, clock: @escaping @Sendable () -> Int64 = wallClockNanos,
+    monotonic: @escaping @Sendable () -> Int64 = monotonicNanos
   ) {
     self.workers = workers
     self.batchRows = batchRows
     self.order = order
     self.isLive = isLive
     self.clock = clock
+    self.monotonic = monotonic
   }
 }
 
@@ -46,16 +50,18 @@ public struct EngineStatus: Sendable {
 /// A graph at work over a fixed set of partitions: from `start` until they end, something fails, or `stop` is
 /// called.
 ///
-/// When the set of partitions changes (a rebalance), the engine is stopped and another is started from the
-/// committed offsets.
+/// When the set of partitions or the rules change, the engine is stopped at a barrier and another is started from
+/// what was captured there, or from the committed offsets.
 public final class Engine: Sendable {
   private let shared: EngineShared
   private let workers: [Worker]
   private let threads: Mutex<[WorkerThread]> = Mutex([])
 
-  /// `partitions` become ordinals in the order of their identities, whatever order they come in.
+  /// `partitions` become ordinals in the order of their identities, whatever order they come in. With `restored`
+  /// their readers stand where the stored state says.
   public init(
-    graph: Graph, options: EngineOptions, partitions: [PartitionStart], sink: sending any RecordSink
+    graph: Graph, options: EngineOptions, partitions: [PartitionStart], restored: RestoredState? = nil,
+    sink: sending any RecordSink
   ) {
     precondition(options.workers > 0)
     let sorted = partitions.sorted { $0.reader.identity < $1.reader.identity }
@@ -89,7 +95,8 @@ public final class Engine: Sendable {
     workers = (0..<options.workers).map { number in
       Worker(
         number: number, engine: shared,
-        partitions: states.filter { $0.ordinal % options.workers == number }, resume: resume)
+        partitions: states.filter { $0.ordinal % options.workers == number }, resume: resume,
+        restored: restored)
     }
   }
 
@@ -147,32 +154,72 @@ public final class Engine: Sendable {
   public var outputProblem: String? { shared.merger.problem }
   public var status: EngineStatus { shared.status }
 
-  /// Where each partition could be resumed now, after a flush of everything that is written so far: the rows
-  /// behind these offsets rebuild all open windows and active alerts. Empty when nothing has been read, when
-  /// a worker is stuck, and in `.total` order, where what is done may wait in memory for another source.
+  // MARK: Barriers
+
+  /// Sends a barrier through the workers. One at a time: the result of the last must have been taken. The
+  /// result comes when every worker has passed it; never when one has ended.
+  public func request(_ barrier: BarrierRequest) { shared.request(barrier) }
+
+  /// What the barrier at hand found; nil until all workers have passed it.
+  public func takeBarrier() -> BarrierResult? {
+    guard let (request, parts) = shared.takeBarrier() else { return nil }
+    return result(request, parts)
+  }
+
+  private func result(_ request: BarrierRequest, _ parts: [BarrierPart]) -> BarrierResult {
+    var result = BarrierResult(
+      request: request, partitions: stands(parts.map(\.snapshot), written: shared.merger.writtenAtBarrier),
+      sections: parts.flatMap(\.sections), alignNanos: 0)
+    if let began = parts.map(\.startNanos).min() { result.alignNanos = monotonicNanos() - began }
+    return result
+  }
+
+  /// Makes everything before a barrier durable; workers go on meanwhile.
+  public func complete(_ epoch: UInt64) throws { try shared.merger.complete(epoch) }
+
+  /// Where each partition could be resumed by reading again, after everything before that is durable: the rows
+  /// behind these offsets rebuild all open windows and active alerts. Empty when nothing has been read, when a
+  /// worker is stuck, and in `.total` order, where what is done may wait in memory for another source.
   public func commitPoints() throws(SourceFailure) -> [CommitPoint] {
-    guard let parts = shared.snapshot() else { return [] }
-    return try commitPoints(parts)
+    guard let result = pass(isLast: false) else { return [] }
+    do { try complete(result.request.epoch) } catch { throw SourceFailure("\(error)") }
+    return result.partitions.compactMap(\.rereadPoint)
   }
 
   /// Ends the engine, flushes, and answers where to resume so that nothing is written a second time. Throws
   /// what made a worker or the sink fail.
   public func stopAndCommitPoints() throws(SourceFailure) -> [CommitPoint] {
+    if let result = pass(isLast: true) {
+      try wait()
+      return result.partitions.compactMap(\.rereadPoint)
+    }
     stop()
     join()
     let parts = workers.map { $0.snapshotPart() }
     try wait()
-    return try commitPoints(parts)
+    return stands(parts, written: shared.merger.writtenNow).compactMap(\.rereadPoint)
   }
 
-  private func commitPoints(_ parts: [SnapshotPart]) throws(SourceFailure) -> [CommitPoint] {
-    let written = try shared.merger.flush()
+  /// A barrier that captures nothing, waited for; nil when a worker has ended or does not answer within five
+  /// seconds.
+  private func pass(isLast: Bool) -> BarrierResult? {
+    request(BarrierRequest(epoch: shared.lastEpoch + 1, captures: false, isLast: isLast))
+    let deadline = monotonicNanos() + 5_000_000_000
+    while monotonicNanos() < deadline {
+      if let result = takeBarrier() { return result }
+      if shared.hasFinished, !isLast { return nil }
+      if !isRunning { return takeBarrier() }
+      sleepMillis(1)
+    }
+    return nil
+  }
+
+  private func stands(_ parts: [SnapshotPart], written: [Int64]) -> [PartitionStand] {
     guard shared.options.order == .bySource else { return [] }
-    var points: [CommitPoint] = []
+    var stands: [PartitionStand] = []
     for source in shared.graph.sources.indices {
       let done = max(written[source], shared.resumeEmitted[source])
-      // Shards answered at different times. What each says of a time up to which everything is written holds
-      // for any later such time as well: it only keeps more.
+      // A shard that was stopped before it got as far as the others has said less.
       let reached = parts.compactMap { $0.shards[source].last { $0.emittedThrough <= done } }
       // While some partition has shown nothing no window is done, but late rows and dead letters are.
       let isReached = reached.count == parts.count
@@ -181,11 +228,41 @@ public final class Engine: Sendable {
       guard emitted < afterAllTime else { continue }
       for partition in parts.flatMap(\.partitions)
       where shared.identities[partition.ordinal].source == source && partition.position >= 0 {
-        points.append(partition.commitPoint(neededSince: needed, emittedThrough: emitted, shared.identities))
+        stands.append(partition.stand(neededSince: needed, emittedThrough: emitted, shared.identities))
       }
       shared.noteCommittable(source: source, since: needed)
     }
-    return points
+    return stands
+  }
+
+  // MARK: By hand
+
+  /// For a scheduler that runs the workers itself, in one thread: instead of `start`.
+  public func begin() throws { for worker in workers { try worker.begin() } }
+
+  public var workerCount: Int { workers.count }
+
+  /// One step of a worker. Answers whether it did something.
+  public func step(worker number: Int) throws -> Bool {
+    do {
+      switch try workers[number].step() {
+      case .worked: return true
+      case .idle: return false
+      case .ended:
+        shared.finished(worker: number)
+        return false
+      }
+    } catch {
+      shared.fail(error)
+      throw error
+    }
+  }
+}
+
+extension PartitionStand {
+  /// The commit of one who keeps no state.
+  public var rereadPoint: CommitPoint? {
+    CommitPoint(partition: identity, offset: rereadOffset, metadata: resume.metadata)
   }
 }
 
@@ -208,13 +285,14 @@ final class EngineShared: @unchecked Sendable {
     var failure: String?
     var finished: Set<Int> = []
     var stats: [Int: WorkerStats] = [:]
-    var request = 0
-    var answers: [Int: SnapshotPart] = [:]
+    var barrier: BarrierRequest?
+    var lastEpoch: UInt64 = 0
+    var answers: [Int: BarrierPart] = [:]
     var committedSince: [Int64]
   }
   private let state: Mutex<State>
   private let stopping = Atomic<Bool>(false)
-  private let requested = Atomic<Int>(0)
+  private let requestedEpoch = Atomic<UInt64>(0)
 
   init(
     graph: Graph, options: EngineOptions, identities: [PartitionIdentity], resume: [ResumePoint?],
@@ -272,35 +350,49 @@ final class EngineShared: @unchecked Sendable {
 
   // MARK: Commits
 
-  var snapshotRequest: Int { requested.load(ordering: .acquiring) }
   var committedSince: [Int64] { state.withLock { $0.committedSince } }
 
   func noteCommittable(source: Int, since: Int64) {
     state.withLock { $0.committedSince[source] = since }
   }
 
-  func answer(_ part: SnapshotPart, worker: Int, request: Int) {
-    state.withLock { if $0.request == request { $0.answers[worker] = part } }
+  var hasFinished: Bool { state.withLock { !$0.finished.isEmpty } }
+  var lastEpoch: UInt64 { state.withLock { $0.lastEpoch } }
+
+  func request(_ barrier: BarrierRequest) {
+    state.withLock { state in
+      state.barrier = barrier
+      state.lastEpoch = barrier.epoch
+      state.answers = [:]
+    }
+    requestedEpoch.store(barrier.epoch, ordering: .releasing)
+    for inbox in inboxes { inbox.wake() }
   }
 
-  /// Asks every worker where it stands, between two of its batches; nil when one has ended or does not answer
-  /// within five seconds.
-  func snapshot() -> [SnapshotPart]? {
-    let request = state.withLock { state in
-      state.request += 1
+  /// A barrier that was asked for since; a worker asks this between any two batches.
+  func barrierRequest(after seen: UInt64) -> BarrierRequest? {
+    guard requestedEpoch.load(ordering: .acquiring) > seen else { return nil }
+    return state.withLock { $0.barrier }
+  }
+
+  func answer(_ part: BarrierPart, worker: Int, epoch: UInt64) {
+    state.withLock { if $0.barrier?.epoch == epoch { $0.answers[worker] = part } }
+  }
+
+  func takeBarrier() -> (BarrierRequest, [BarrierPart])? {
+    state.withLock { state in
+      guard let barrier = state.barrier, state.answers.count == options.workers else { return nil }
+      let parts = state.answers.keys.sorted().compactMap { state.answers[$0] }
+      state.barrier = nil
       state.answers = [:]
-      return state.request
+      return (barrier, parts)
     }
-    requested.store(request, ordering: .releasing)
-    for inbox in inboxes { inbox.wake() }
-    let deadline = monotonicNanos() + 5_000_000_000
-    while monotonicNanos() < deadline {
-      let (answers, hasFinished) = state.withLock { ($0.answers, !$0.finished.isEmpty) }
-      if answers.count == options.workers { return answers.keys.sorted().compactMap { answers[$0] } }
-      if hasFinished { return nil }
-      sleepMillis(1)
-    }
-    return nil
+  }
+
+  func scope(of partition: PartitionState) -> SectionScope {
+    let identity = partition.reader.identity
+    return .partition(
+      source: graph.sources[identity.source].schema.name, topic: identity.topic, partition: identity.partition)
   }
 }
 

@@ -10,6 +10,14 @@ enum Message: Sendable {
   case rows(exchange: Int, RowsChunk)
   /// A shard has emitted every window of this level up to the watermark.
   case shardWatermark(source: Int, level: Int, shard: Int, watermark: Int64)
+  /// The sender has sent everything of this level that lies before the barrier.
+  case barrier(epoch: UInt64, level: Int)
+}
+
+/// A message and the worker that sent it.
+struct Envelope: Sendable {
+  var sender: Int
+  var message: Message
 }
 
 /// A worker's queue of messages: many senders, one receiver, first in first out for each sender.
@@ -21,7 +29,7 @@ final class Inbox: @unchecked Sendable {
   /// Most messages before sources are paused.
   static let messagesMax = 4_096
 
-  private var messages: [Message] = []
+  private var messages: [Envelope] = []
   private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
   private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
 
@@ -37,9 +45,9 @@ final class Inbox: @unchecked Sendable {
     mutex.deallocate()
   }
 
-  func send(_ message: Message) {
+  func send(_ message: Message, from sender: Int) {
     pthread_mutex_lock(mutex)
-    messages.append(message)
+    messages.append(Envelope(sender: sender, message: message))
     pthread_cond_signal(condition)
     pthread_mutex_unlock(mutex)
   }
@@ -52,7 +60,7 @@ final class Inbox: @unchecked Sendable {
   }
 
   /// Takes everything that is there.
-  func take() -> [Message] {
+  func take() -> [Envelope] {
     pthread_mutex_lock(mutex)
     defer { pthread_mutex_unlock(mutex) }
     if messages.isEmpty { return [] }

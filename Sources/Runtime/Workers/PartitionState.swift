@@ -15,6 +15,9 @@ final class PartitionState {
   var wasReadable = true
   /// One behind the last offset read; -1 before the first.
   var position: Int64
+  /// The first offset that was read without any state of the partition; -1 for none.
+  var firstOffset: Int64 = -1
+  private var isRestored = false
   /// Late rows and dead letters before this offset were written before a restart.
   var suppressBefore: Int64 = -1
   /// Before this offset they all have been written, now or then: while old rows are read again, by the engine
@@ -36,6 +39,31 @@ final class PartitionState {
       watermark = resume.watermark
       suppressBefore = resume.readThrough
     }
+  }
+
+  /// Notes where the partition was read first, for a checkpoint that does not know it.
+  func noteRead(first offset: Int64) {
+    if !isRestored, firstOffset < 0 { firstOffset = offset }
+  }
+
+  func encode(into writer: StateWriter) {
+    writer.append(UInt16(1))
+    writer.append(position)
+    writer.append(watermark)
+    writer.append(suppressBefore)
+    raises.encode(into: writer)
+    index.encode(into: writer)
+  }
+
+  /// After `init` with what was committed since: late rows that the clock made late since then are late again.
+  func restore(from reader: inout StateReader) throws {
+    try reader.expect(version: 1, of: "a partition")
+    position = try reader.integer()
+    watermark = try reader.integer()
+    suppressBefore = max(suppressBefore, try reader.integer())
+    try raises.restore(from: &reader, position: position)
+    try index.restore(from: &reader)
+    isRestored = true
   }
 }
 

@@ -25,6 +25,8 @@ final class SourceShard {
   private let broadcast: (Message) throws -> Void
   private let isCommitted: Bool
   private let resume: ResumePoint?
+  /// While rows are read again from here, windows before it are not whole: there is no way back behind it.
+  private let needsFloor: Int64
   /// By level, what was needed after each advance, back to the last one that the levels behind have caught up
   /// with.
   private var needs: [[(watermark: Int64, since: Int64)]]
@@ -34,7 +36,7 @@ final class SourceShard {
 
   init(
     graph: Graph, source: Int, context: TaskContext, merger: OutputMerger, partitions: [Int],
-    resume: ResumePoint?, isCommitted: Bool, broadcast: @escaping (Message) throws -> Void
+    resume: ResumePoint?, isRestored: Bool, isCommitted: Bool, broadcast: @escaping (Message) throws -> Void
   ) {
     self.resume = resume
     self.isCommitted = isCommitted
@@ -48,7 +50,7 @@ final class SourceShard {
     var keyed: [(exchange: Int, level: Int, task: KeyedTask)] = []
     for (index, exchange) in graph.exchanges.enumerated() where exchange.source == source {
       let task = exchange.definition.makeKeyed(context)
-      if let resume { task.resume(at: resume.neededSince) }
+      if let resume, !isRestored { task.resume(at: resume.neededSince) }
       keyed.append((index, exchange.level, task))
     }
     self.keyed = keyed
@@ -57,10 +59,11 @@ final class SourceShard {
     shardWatermarks = Array(
       repeating: Array(repeating: beforeAllTime, count: context.shardCount), count: max(levels, 1))
     levelWatermarks = Array(repeating: beforeAllTime, count: max(levels, 1))
+    needsFloor = isRestored ? beforeAllTime : resume?.neededSince ?? beforeAllTime
     // A resumed shard stands where the engine before stood until it knows better.
     needs = Array(
-      repeating: [(beforeAllTime, resume?.neededSince ?? beforeAllTime)], count: max(levels, 1))
-    if let resume {
+      repeating: [(beforeAllTime, needsFloor)], count: max(levels, 1))
+    if let resume, !isRestored {
       points = [ShardPoint(emittedThrough: resume.emittedThrough, neededSince: resume.neededSince)]
     }
   }
@@ -109,11 +112,10 @@ final class SourceShard {
       while needs[level].count > 1, needs[level][1].watermark <= watermark { needs[level].removeFirst() }
       needed = min(needed, needs[level][0].since)
     }
-    // While old rows are read again, windows before the resumption are not whole: no way back behind it.
     points.append(
       ShardPoint(
         emittedThrough: max(watermark, resume?.emittedThrough ?? beforeAllTime),
-        neededSince: max(needed, resume?.neededSince ?? beforeAllTime)))
+        neededSince: max(needed, needsFloor)))
     while points.count > 1, points[1].emittedThrough <= writtenThrough { points.removeFirst() }
   }
 
@@ -131,6 +133,28 @@ final class SourceShard {
   private func bound(behind watermark: Int64) -> Int64 {
     if watermark >= eventTimeNanos.upperBound { return watermark == afterAllTime ? watermark : watermark + 1 }
     return levels == 1 && step > 0 ? floorToMultiple(watermark, of: step) + step : watermark + 1
+  }
+
+  /// At a barrier all shards of a source have advanced equally far, and every record up to there has been
+  /// handed on: what is left to store is the way back by reading again.
+  func encode(into writer: StateWriter) {
+    precondition(context.output.isEmpty, "records wait behind an aligned barrier")
+    writer.append(UInt16(1))
+    writer.append(points.last?.emittedThrough ?? beforeAllTime)
+    writer.append(points.last?.neededSince ?? beforeAllTime)
+    writer.append(UInt8(points.isEmpty ? 0 : 1))
+  }
+
+  func restore(from reader: inout StateReader) throws {
+    try reader.expect(version: 1, of: "a shard")
+    let emitted = try reader.integer(Int64.self)
+    let needed = try reader.integer(Int64.self)
+    guard try reader.bool() else { return }
+    let least = min(points.first?.neededSince ?? needed, needed)
+    points = [
+      ShardPoint(emittedThrough: max(emitted, resume?.emittedThrough ?? beforeAllTime), neededSince: least)
+    ]
+    for level in needs.indices { needs[level] = [(beforeAllTime, least)] }
   }
 
   var isFinished: Bool { levelWatermarks.allSatisfy { $0 == afterAllTime } }

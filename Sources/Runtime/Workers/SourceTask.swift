@@ -42,11 +42,17 @@ final class SourceTask {
       ? passOrdinary(partition) : passCarefully(partition, failed)
     partition.counters.rows += records.rowCount
     partition.counters.bytes += records.bytesRead
+    if isLive, records.nextOffset >= 0 { partition.noteRead(first: firstOffset) }
     if records.nextOffset >= 0 { partition.position = records.nextOffset }
     if isLive { noteOffsets(partition, startWatermark, count) }
     guard count > 0 else { return }
     let isDense = count == records.rowCount
     root.process(batch, Selection(rows: inTime, count: count, isDense: isDense))
+  }
+
+  private var firstOffset: Int64 {
+    let row = records.rowCount > 0 ? records.offsets[0] : .max
+    return min(row, records.rejects.first?.offset ?? .max, records.nextOffset)
   }
 
   private var hasRecordTimes: Bool {

@@ -14,10 +14,21 @@ final class Worker: @unchecked Sendable {
   private var shards: [SourceShard] = []
   private let partitions: [PartitionState]
   private var stats = WorkerStats()
-  private var seenSnapshotRequest = 0
+  private var alignment: Alignment?
+  /// Messages from behind a barrier that this worker has not reached.
+  private var held: [Envelope] = []
+  private var seenEpoch: UInt64 = 0
+  private var isEnding = false
+  private let contexts: [TaskContext]
+  private let levels: Int
+  private let restored: RestoredState?
   private var stateNanos: Int64 = 0
 
-  init(number: Int, engine: EngineShared, partitions: [PartitionState], resume: [ResumePoint?]) {
+  init(
+    number: Int, engine: EngineShared, partitions: [PartitionState], resume: [ResumePoint?],
+    restored: RestoredState?
+  ) {
+    self.restored = restored
     self.number = number
     self.engine = engine
     inbox = engine.inboxes[number]
@@ -32,6 +43,8 @@ final class Worker: @unchecked Sendable {
           shard: number, shardCount: engine.options.workers, batchRows: engine.options.batchRows,
           output: writer))
     }
+    self.contexts = contexts
+    levels = max(1, graph.sources.indices.map { graph.levels(of: $0) }.max() ?? 1)
     sources = graph.sources.indices.map {
       SourceTask(graph.sources[$0], contexts[$0], isLive: engine.options.isLive)
     }
@@ -44,30 +57,31 @@ final class Worker: @unchecked Sendable {
           graph: graph, source: source, context: contexts[source], merger: engine.merger,
           partitions: engine.partitionSources.indices.filter {
             engine.partitionSources[$0] == source
-          }, resume: resume[source], isCommitted: engine.options.isLive,
+          }, resume: resume[source], isRestored: restored != nil, isCommitted: engine.options.isLive,
           broadcast: { [unowned self] in try self.broadcast($0) }))
     }
   }
 
   // MARK: The loop
 
+  /// What a step did.
+  enum Step {
+    case worked
+    /// Nothing to do until a message or a record comes.
+    case idle
+    case ended
+  }
+
   func run() {
     do {
-      for shard in shards { try shard.finishIfEmpty() }
-      // A partition that is resumed and has nothing new still lets windows close up to where it was.
-      for partition in partitions where partition.watermark > beforeAllTime { try progress(partition) }
-      while !engine.isStopping {
-        try receive()
-        answerSnapshot()
-        if partitions.allSatisfy(\.hasEnded), shards.allSatisfy(\.isFinished) { break }
-        guard let partition = next() else {
-          publishStats()
-          inbox.wait(nanos: 1_000_000)
-          continue
+      try begin()
+      loop: while !engine.isStopping {
+        switch try step() {
+        case .worked: continue
+        case .idle: inbox.wait(nanos: 1_000_000)
+        case .ended: break loop
         }
-        try read(partition)
       }
-      answerSnapshot()
       publishStats()
     } catch {
       engine.fail(error)
@@ -75,31 +89,63 @@ final class Worker: @unchecked Sendable {
     engine.finished(worker: number)
   }
 
-  private func receive() throws {
-    for message in inbox.take() { try handle(message) }
+  /// Before the first step.
+  func begin() throws {
+    if let restored { try restore(restored) }
+    for shard in shards { try shard.finishIfEmpty() }
+    // A partition that is resumed and has nothing new still lets windows close up to where it was.
+    for partition in partitions where partition.watermark > beforeAllTime { try progress(partition) }
   }
 
-  private func handle(_ message: Message) throws {
-    switch message {
+  /// Takes the messages that are there, then at most one batch.
+  func step() throws -> Step {
+    try receive()
+    try noticeBarrier()
+    if isEnding { return .ended }
+    if alignment != nil { return .idle }
+    if partitions.allSatisfy(\.hasEnded), shards.allSatisfy(\.isFinished) { return .ended }
+    guard let partition = next() else {
+      publishStats()
+      return .idle
+    }
+    try read(partition)
+    return .worked
+  }
+
+  private func receive() throws {
+    for envelope in inbox.take() { try handle(envelope) }
+  }
+
+  private func handle(_ envelope: Envelope) throws {
+    if let alignment, alignment.holds(envelope.sender) {
+      held.append(envelope)
+      return
+    }
+    switch envelope.message {
     case .panes(let panes, let source, let partition, let watermark):
       try shards[source].accept(panes, partition: partition, watermark: watermark)
     case .rows(let exchange, let rows):
       shards[engine.graph.exchanges[exchange].source].accept(exchange: exchange, rows)
     case .shardWatermark(let source, let level, let sender, let watermark):
       try shards[source].accept(level: level, from: sender, watermark: watermark)
+    case .barrier(_, let level):
+      try noticeBarrier()
+      if alignment?.note(level: level, from: envelope.sender) == true { try levelAligned() }
     }
   }
 
   private func broadcast(_ message: Message) throws {
-    for (other, inbox) in engine.inboxes.enumerated() where other != number { inbox.send(message) }
-    try handle(message)
+    for (other, inbox) in engine.inboxes.enumerated() where other != number {
+      inbox.send(message, from: number)
+    }
+    try handle(Envelope(sender: number, message: message))
   }
 
   private func send(_ rows: RowsChunk, exchange: Int, source: Int, to shard: Int) {
     if shard == number {
       shards[source].accept(exchange: exchange, rows)
     } else {
-      engine.inboxes[shard].send(.rows(exchange: exchange, rows))
+      engine.inboxes[shard].send(.rows(exchange: exchange, rows), from: number)
     }
   }
 
@@ -109,7 +155,7 @@ final class Worker: @unchecked Sendable {
   /// when there is nothing to read now or others must catch up first.
   private func next() -> PartitionState? {
     if engine.inboxes.contains(where: { $0.count > Inbox.messagesMax }) { return nil }
-    let now = engine.options.isLive ? monotonicNanos() : 0
+    let now = engine.options.isLive ? engine.options.monotonic() : 0
     var best: PartitionState?
     for partition in partitions where !partition.hasEnded && partition.retryNanos <= now {
       if let chosen = best, chosen.watermark <= partition.watermark { continue }
@@ -137,7 +183,7 @@ final class Worker: @unchecked Sendable {
       if stats.batches & 15 == 0 { publishStats() }
     case .nothingYet, .caughtUp:
       partition.wasReadable = false
-      partition.retryNanos = started + Self.retryNanos
+      partition.retryNanos = engine.options.monotonic() + Self.retryNanos
       engine.progress.update(partition.ordinal, watermark: partition.watermark, isReadable: false)
       if outcome == .caughtUp { try followClock(partition) }
     case .end:
@@ -220,20 +266,123 @@ final class Worker: @unchecked Sendable {
       shards: shards.map(\.points),
       partitions: partitions.map { partition in
         SnapshotPart.Partition(
-          ordinal: partition.ordinal, position: partition.position, readThrough: partition.readThrough,
-          watermark: partition.watermark, index: partition.index, raises: partition.raises.all)
+          ordinal: partition.ordinal, position: partition.position, firstOffset: partition.firstOffset,
+          readThrough: partition.readThrough, watermark: partition.watermark, index: partition.index, raises: partition.raises.all)
       })
   }
 
-  private func answerSnapshot() {
-    let request = engine.snapshotRequest
-    guard request > seenSnapshotRequest else { return }
-    seenSnapshotRequest = request
-    engine.answer(snapshotPart(), worker: number, request: request)
+}
+
+// MARK: Barriers
+
+extension Worker {
+  /// Begins to align when a barrier has been asked for.
+  private func noticeBarrier() throws {
+    guard let request = engine.barrierRequest(after: seenEpoch) else { return }
+    seenEpoch = request.epoch
+    alignment = Alignment(request, levels: levels, workers: engine.options.workers)
+    try broadcast(.barrier(epoch: request.epoch, level: 0))
+  }
+
+  /// Every message of a level from before the barrier has been handled here.
+  private func levelAligned() throws {
+    guard let alignment else { return }
+    if alignment.isDone { return try arrive(alignment) }
+    try broadcast(.barrier(epoch: alignment.request.epoch, level: alignment.level))
+  }
+
+  /// The state here is that of the barrier.
+  private func arrive(_ alignment: Alignment) throws {
+    let request = alignment.request
+    let part = BarrierPart(
+      snapshot: snapshotPart(), sections: request.captures ? captureSections() : [],
+      startNanos: alignment.startNanos)
+    try engine.merger.arrive(shard: number, partitions: partitions.map(\.ordinal), epoch: request.epoch)
+    engine.answer(part, worker: number, epoch: request.epoch)
     for partition in partitions {
       let since = engine.committedSince[partition.source]
       partition.index.forget(before: since)
       partition.raises.forget(before: since)
+    }
+    self.alignment = nil
+    if request.isLast { isEnding = true }
+    let behind = held
+    held = []
+    for envelope in behind { try handle(envelope) }
+  }
+
+  private var keyGroups: Range<Int> { KeyGroup.range(of: number, shardCount: engine.options.workers) }
+
+  private func captureSections() -> [StateSection] {
+    var sections: [StateSection] = []
+    // Open panes first: they are written to soon, and a pane that is encoded by then needs no copy.
+    for partition in partitions {
+      let scope = engine.scope(of: partition)
+      let partials = shards[partition.source].context.partials
+      for exchange in partials.keys.sorted() {
+        guard let task = partials[exchange], let capture = task.capture(partition: partition.ordinal) else { continue }
+        sections.append(StateSection(operatorID: task.operatorID, scope: scope, capture: capture))
+      }
+      sections.append(
+        StateSection(operatorID: Self.partitionID, scope: scope, capture: EncodedCapture(partition.encode)))
+    }
+    for (source, shard) in shards.enumerated() {
+      for task in contexts[source].statefulTasks {
+        guard let capture = task.capture() else { continue }
+        sections.append(StateSection(operatorID: task.operatorID, scope: .keys(keyGroups), capture: capture))
+      }
+      sections.append(
+        StateSection(
+          operatorID: Self.shardID(engine.graph.sources[source].schema.name), scope: .keys(keyGroups),
+          capture: EncodedCapture(shard.encode)))
+    }
+    return sections
+  }
+
+  private static let partitionID = "partition"
+  private static func shardID(_ source: String) -> String { "shard:\(source)" }
+
+  /// Takes what belongs to this worker out of stored state.
+  private func restore(_ state: RestoredState) throws {
+    let scope = KeyScope(shard: number, shardCount: engine.options.workers)
+    func reading(_ operatorID: String, _ body: () throws -> Void) throws {
+      do { try body() } catch { throw SourceFailure("the state of \(operatorID) cannot be restored: \(error)") }
+    }
+    for partition in partitions {
+      let place = engine.scope(of: partition)
+      guard let own = state.part(of: Self.partitionID, partition: place) else { continue }
+      try reading(Self.partitionID) {
+        var reader = StateReader(own)
+        try partition.restore(from: &reader)
+      }
+      let partials = shards[partition.source].context.partials
+      for exchange in partials.keys.sorted() {
+        guard let task = partials[exchange], let bytes = state.part(of: task.operatorID, partition: place) else {
+          continue
+        }
+        try reading(task.operatorID) {
+          var reader = StateReader(bytes)
+          try task.restore(partition: partition.ordinal, from: &reader)
+        }
+      }
+    }
+    for (source, shard) in shards.enumerated() {
+      for task in contexts[source].statefulTasks {
+        for bytes in state.parts(of: task.operatorID, groups: keyGroups) {
+          try reading(task.operatorID) {
+            var reader = StateReader(bytes)
+            try task.restore(from: &reader, scope: scope)
+          }
+        }
+      }
+      let id = Self.shardID(engine.graph.sources[source].schema.name)
+      // What a shard needs concerns all keys of its source: the least of all counts.
+      for bytes in state.parts(of: id, groups: 0..<KeyGroup.count) {
+        try reading(id) {
+          var reader = StateReader(bytes)
+          try shard.restore(from: &reader)
+        }
+      }
     }
   }
 }
@@ -253,6 +402,7 @@ struct SnapshotPart: Sendable {
     var ordinal: Int
     /// One behind the last offset read; -1 before the first.
     var position: Int64
+    var firstOffset: Int64
     /// Late rows and dead letters before this offset have been written, by this engine or one before.
     var readThrough: Int64
     var watermark: Int64
@@ -264,14 +414,15 @@ struct SnapshotPart: Sendable {
 }
 
 extension SnapshotPart.Partition {
-  func commitPoint(
+  func stand(
     neededSince: Int64, emittedThrough: Int64, _ identities: [PartitionIdentity]
-  ) -> CommitPoint {
+  ) -> PartitionStand {
     let back = index.resume(since: neededSince)
     let resume = ResumePoint(
       neededSince: neededSince, emittedThrough: emittedThrough, readThrough: readThrough,
       watermark: back?.watermark ?? watermark, raises: raises)
-    return CommitPoint(
-      partition: identities[ordinal], offset: back?.offset ?? position, metadata: resume.metadata)
+    return PartitionStand(
+      identity: identities[ordinal], position: position, firstOffset: firstOffset, watermark: watermark,
+      rereadOffset: back?.offset ?? position, resume: resume)
   }
 }

@@ -207,14 +207,14 @@ import Testing
     let threads = try (0..<3).map { sender in
       try WorkerThread {
         for number in 0..<count {
-          inbox.send(.shardWatermark(source: sender, level: 0, shard: 0, watermark: Int64(number)))
+          inbox.send(.shardWatermark(source: sender, level: 0, shard: 0, watermark: Int64(number)), from: 0)
         }
       }
     }
     var next = [Int64](repeating: 0, count: 3)
     while next.contains(where: { $0 < count }) {
-      for message in inbox.take() {
-        guard case .shardWatermark(let sender, _, _, let number) = message else { continue }
+      for envelope in inbox.take() {
+        guard case .shardWatermark(let sender, _, _, let number) = envelope.message else { continue }
         #expect(number == next[sender])
         next[sender] += 1
       }
