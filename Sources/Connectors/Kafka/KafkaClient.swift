@@ -107,7 +107,11 @@ final class KafkaClient: @unchecked Sendable {
     self.handle = handle
   }
 
-  deinit { rd_kafka_destroy(handle) }
+  /// A consumer that was fenced has no group to leave, and must not wait for one.
+  deinit {
+    let isFatal = health.state.withLock { $0.fatal != nil }
+    rd_kafka_destroy_flags(handle, isFatal ? RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE : 0)
+  }
 
   private static func string(_ text: [CChar]) -> String {
     String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
