@@ -162,6 +162,8 @@ public final class KafkaSource: LiveSource {
         revoke(partitions.map(identity), into: &changes)
       case (.assign(let partitions), .standby):
         hasAssignment = true
+        // Back in the group, if that was the trouble.
+        topicProblem = nil
         granted.formUnion(partitions)
         mustCount = true
         // The answer to the group; what we read is our own affair.
