@@ -32,7 +32,7 @@ public struct KafkaSourceOptions: Sendable {
 /// no automatic commit or store of offsets, at most 64 MiB fetched ahead for the whole consumer. While the
 /// brokers do not answer, a `poll` may take a second longer than it was given.
 public final class KafkaSource: LiveSource {
-  public let schema: SourceSchema
+  public private(set) var schema: SourceSchema
   private let topic: String
   private let options: KafkaSourceOptions
   private let client: KafkaClient
@@ -242,6 +242,8 @@ public final class KafkaSource: LiveSource {
     }
     if awaitingRelease.isEmpty && !revoking.isEmpty { finishRevocation() }
   }
+
+  public func adopt(_ schema: SourceSchema) { self.schema = schema }
 
   public func restart() {
     let held = readers.keys.sorted()

@@ -155,6 +155,8 @@ public struct Graph: Sendable {
   public var rules: [String]
   /// Topics that sources name for their dead letters and late rows.
   public var topics: [String]
+  /// Operators that keep state, for people who look into a checkpoint.
+  public var operators: [StoredOperator] = []
 
   public init(sources: [SourceNode], exchanges: [Exchange], rules: [String], topics: [String]) {
     self.sources = sources

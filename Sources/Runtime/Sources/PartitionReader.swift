@@ -85,6 +85,8 @@ public protocol LiveSource: AnyObject {
   /// Takes every assigned partition back to its committed offset: its reader is dead from now on, and a later `poll` reports
   /// it as assigned again. No reader may be in use.
   func restart()
+  /// Other fields are needed from now on: readers that are made later decode these. A `restart` follows.
+  func adopt(_ schema: SourceSchema)
   /// Commits synchronously; throws when the broker refuses or cannot be reached (the caller tries again later).
   func commit(_ points: [CommitPoint]) throws
   /// What is wrong now, for `/readyz`: `nil` when connected and assigned.

@@ -107,13 +107,12 @@ public struct RestoredState: Sendable {
   }
 
   /// Encodes what an engine captured, to go on from it without a store.
-  public init(_ sections: [StateSection]) {
-    self.init(
-      sections.map { section in
-        let writer = StateWriter()
-        section.capture.encode(into: writer)
-        return Section(operatorID: section.operatorID, scope: section.scope, bytes: writer.bytes)
-      })
+  public static func encoded(_ sections: [StateSection]) -> [Section] {
+    sections.map { section in
+      let writer = StateWriter()
+      section.capture.encode(into: writer)
+      return Section(operatorID: section.operatorID, scope: section.scope, bytes: writer.bytes)
+    }
   }
 
   /// The stored parts that may hold keys of these groups, in the order of groups.

@@ -57,10 +57,10 @@ public final class Engine: Sendable {
   private let workers: [Worker]
   private let threads: Mutex<[WorkerThread]> = Mutex([])
 
-  /// `partitions` become ordinals in the order of their identities, whatever order they come in. With `restored`
-  /// their readers stand where the stored state says.
+  /// `partitions` become ordinals in the order of their identities, whatever order they come in. `restored` is by
+  /// source; readers of such a source stand where the stored state says.
   public init(
-    graph: Graph, options: EngineOptions, partitions: [PartitionStart], restored: RestoredState? = nil,
+    graph: Graph, options: EngineOptions, partitions: [PartitionStart], restored: [RestoredState?] = [],
     sink: sending any RecordSink
   ) {
     precondition(options.workers > 0)

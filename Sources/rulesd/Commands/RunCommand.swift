@@ -26,7 +26,7 @@ let runPage = CommandPage(
       "topic", "TYPE=NAME", repeatable: true,
       "the topic of a record type, such as alert=pages; default rulesd.metrics, rulesd.alerts, …"),
     .option("listen", "HOST:PORT", "the HTTP face; default 127.0.0.1:9464, port 0 takes a free one"),
-    .option("commit-every", "TIME", "how often offsets are committed; default 5s"),
+    .option("commit-every", "TIME", "how often offsets are committed; default 1s"),
     .option("workers", "N", "threads; default one per core"),
     .option("batch-rows", "N", "rows in a batch, 1 to 4096; default 4096"),
     .option(
@@ -51,7 +51,7 @@ let runCommand = Command(runPage) { arguments, environment in
     isBounded: arguments.flag("until-end"),
     workers: try arguments.integer("workers", 1...256) ?? coreCount(),
     batchRows: try arguments.integer("batch-rows", 1...RecordBatch.rowsMax) ?? RecordBatch.rowsMax,
-    commitNanos: try arguments.duration("commit-every") ?? 5_000_000_000)
+    commitNanos: try arguments.duration("commit-every") ?? 1_000_000_000)
   let graph = buildPlan(program).lower()
   let topics = try recordTopics(arguments.pairs("topic"))
   let names = arguments.all("sink").isEmpty ? ["kafka"] : arguments.all("sink")
@@ -88,7 +88,12 @@ struct RunSetup {
   var isBounded = false
   var workers: Int
   var batchRows = RecordBatch.rowsMax
-  var commitNanos: Int64 = 5_000_000_000
+  var commitNanos: Int64 = 1_000_000_000
+  var checkpointNanos: Int64 = 10_000_000_000
+  /// Hash of the rule text.
+  var revision = ""
+  /// Where checkpoints go; without one state is rebuilt by reading again.
+  var store: (any CheckpointStore)?
 }
 
 /// Runs a graph over Kafka until it is told to stop, or to the topics' ends; serves HTTP meanwhile when
@@ -110,7 +115,17 @@ func runDaemon(
     environment.note("listening on http://\(listen.host):\(server?.port ?? listen.port)")
   }
   defer { server?.stop() }
-  let sources = try graph.sources.map { node -> any LiveSource in
+  var options = CoordinatorOptions(
+    engine: EngineOptions(
+      workers: setup.workers, batchRows: setup.batchRows,
+      order: setup.isBounded ? .total : .bySource, isLive: true), group: setup.group)
+  options.commitNanos = setup.commitNanos
+  options.checkpointNanos = setup.checkpointNanos
+  options.isBounded = setup.isBounded
+  let daemon = try Daemon(
+    rules: RunningRules(graph: graph, revision: setup.revision), sink: sink, store: setup.store, options: options,
+    board: board
+  ) { node, _ in
     // Each source is a group of its own: two sources may read one topic, each at its own pace.
     var options = KafkaSourceOptions(
       brokers: setup.brokers, group: "\(setup.group).\(node.schema.name)", properties: setup.properties)
@@ -118,13 +133,6 @@ func runDaemon(
     options.untilEnd = setup.isBounded
     return try KafkaSource(schema: node.schema, options: options)
   }
-  let daemon = Daemon(
-    graph: graph, sources: sources, sink: SharedSink(sink),
-    options: DaemonOptions(
-      engine: EngineOptions(
-        workers: setup.workers, batchRows: setup.batchRows,
-        order: setup.isBounded ? .total : .bySource, isLive: true),
-      commitNanos: setup.commitNanos, isBounded: setup.isBounded), board: board)
   defer { sink.close() }
   try daemon.run(isStopping: isStopping)
   let status = board.current.before.adding(board.current.status)
