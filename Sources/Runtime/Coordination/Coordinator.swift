@@ -44,7 +44,7 @@ public enum CoordinatorEvent: Sendable {
   case commitFailed(String)
   /// A checkpoint that was committed is lost; its state is rebuilt by reading again.
   case rereads(String)
-  case barrier(alignNanos: Int64)
+  case barrier(pauseNanos: Int64)
   case transactionAborted(String)
   case reloaded(RunningRules)
   case reloadFailed(String)
@@ -187,7 +187,7 @@ public final class Coordinator {
     if let text = units.lazy.compactMap(\.engine.outputProblem).first ?? sink.problem { problems.append(text) }
     if let commitProblem { problems.append(commitProblem) }
     if let checkpointProblem { problems.append(checkpointProblem) }
-    if units.isEmpty { problems.append("waiting for partitions") }
+    if units.isEmpty, !isStandingBy { problems.append("waiting for partitions") }
     return problems
   }
 
@@ -226,7 +226,18 @@ public final class Coordinator {
     return true
   }
 
+  /// Whether another daemon of the group reads everything, and this one waits to take over.
+  public private(set) var isStandingBy = false
+
+  /// Who leads the first source leads them all.
+  private func followLead() {
+    let leads = sources.first?.holdsLead ?? true
+    isStandingBy = !leads
+    for source in sources.dropFirst() { source.setLeading(leads) }
+  }
+
   private func poll(_ timeoutMillis: Int) {
+    defer { followLead() }
     for (number, source) in sources.enumerated() {
       // One of the sources waits; the others are looked at in passing.
       for change in source.poll(timeoutMillis: number == 0 ? timeoutMillis : 0) {
@@ -300,7 +311,7 @@ public final class Coordinator {
       return
     }
     self.pending = nil
-    observe(.barrier(alignNanos: results.map(\.alignNanos).max() ?? 0))
+    observe(.barrier(pauseNanos: results.map(\.pauseNanos).max() ?? 0))
     let stands = results.flatMap(\.partitions)
     let sections = zip(units, results).flatMap { portable($1.sections, of: $0) }
     if pending.request.captures {

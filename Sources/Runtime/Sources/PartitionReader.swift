@@ -93,6 +93,15 @@ public protocol LiveSource: AnyObject {
   var problem: String? { get }
   /// Broker's end minus position, by partition, as far as known.
   func lagRecords() -> [PartitionIdentity: Int64]
+  var holdsLead: Bool { get }
+  func setLeading(_ leads: Bool)
   /// Leaves the group.
   func close()
+}
+
+extension LiveSource {
+  /// Whether this daemon is the one that reads: always, unless only one of a group may.
+  public var holdsLead: Bool { true }
+  /// Told to the sources behind the first, which decides.
+  public func setLeading(_ leads: Bool) {}
 }

@@ -34,15 +34,15 @@ public struct BarrierResult: Sendable {
   public var partitions: [PartitionStand]
   /// What was captured; empty unless that was asked for.
   public var sections: [StateSection]
-  /// From the first worker that began to align to the last that was done.
-  public var alignNanos: Int64
+  /// The longest that a worker did not read: from the beginning of its alignment to the end of its capture.
+  public var pauseNanos: Int64
 }
 
 /// What one worker answers to a barrier.
 struct BarrierPart: Sendable {
   var snapshot: SnapshotPart
   var sections: [StateSection]
-  var startNanos: Int64
+  var pauseNanos: Int64
 }
 
 /// Where a worker stands in a barrier that it has begun.

@@ -167,11 +167,9 @@ public final class Engine: Sendable {
   }
 
   private func result(_ request: BarrierRequest, _ parts: [BarrierPart]) -> BarrierResult {
-    var result = BarrierResult(
+    BarrierResult(
       request: request, partitions: stands(parts.map(\.snapshot), written: shared.merger.writtenAtBarrier),
-      sections: parts.flatMap(\.sections), alignNanos: 0)
-    if let began = parts.map(\.startNanos).min() { result.alignNanos = monotonicNanos() - began }
-    return result
+      sections: parts.flatMap(\.sections), pauseNanos: parts.map(\.pauseNanos).max() ?? 0)
   }
 
   /// Makes everything before a barrier durable; workers go on meanwhile.

@@ -295,9 +295,10 @@ extension Worker {
   /// The state here is that of the barrier.
   private func arrive(_ alignment: Alignment) throws {
     let request = alignment.request
+    let snapshot = snapshotPart()
+    let sections = request.captures ? captureSections() : []
     let part = BarrierPart(
-      snapshot: snapshotPart(), sections: request.captures ? captureSections() : [],
-      startNanos: alignment.startNanos)
+      snapshot: snapshot, sections: sections, pauseNanos: monotonicNanos() - alignment.startNanos)
     try engine.merger.arrive(shard: number, partitions: partitions.map(\.ordinal), epoch: request.epoch)
     engine.answer(part, worker: number, epoch: request.epoch)
     for partition in partitions {

@@ -79,7 +79,7 @@ final class StatusBoard: Sendable {
     var checkpointBytes = 0
     var checkpointNanos: Int64 = 0
     var checkpointedAt: Int64 = 0
-    var alignNanosMax: Int64 = 0
+    var pauseNanosMax: Int64 = 0
     /// Checkpoints that were lost, and rebuilt by reading again.
     var rereads = 0
     var abortedTransactions = 0
@@ -125,7 +125,7 @@ final class StatusBoard: Sendable {
       case .committed: contents.commits += 1
       case .commitFailed: contents.failedCommits += 1
       case .rereads: contents.rereads += 1
-      case .barrier(let nanos): contents.alignNanosMax = max(contents.alignNanosMax, nanos)
+      case .barrier(let nanos): contents.pauseNanosMax = max(contents.pauseNanosMax, nanos)
       case .transactionAborted: contents.abortedTransactions += 1
       case .reloaded(let rules):
         contents.reloads += 1
