@@ -85,16 +85,28 @@ extension RowSetPlan {
     conditionList.map { names.text($0.expression) }.joined(separator: " and ")
   }
 
-  /// What decides which rows these are.
-  func facets(_ names: SlotNames) -> [Facet] {
-    var facets: [Facet] = []
-    let place = window == nil ? "rows" : "rows of windows"
+  /// What decides which rows these are, as far as the window that they come from; `labels` are the keys' names in a
+  /// rule's records.
+  func ownFacets(_ names: SlotNames, labels: [String]? = nil) -> [Facet] {
     let conditions = Set(conditionList.map { $0.space.identity($0.expression) })
-    facets.append(Facet(place, conditions.sorted(by: utf8Precedes).joined(separator: " "), conditionTexts(names)))
+    var facets = [
+      Facet(
+        window == nil ? "where" : "where behind the windows",
+        conditions.sorted(by: utf8Precedes).joined(separator: " "), conditionTexts(names))
+    ]
     guard let window, let panes = window.panes else { return facets }
     facets.append(Facet("windows", window.spec.ruleText))
-    return facets + panes.facets.map { facet in
-      panes.level == 0 ? facet : Facet("\(facet.name) of the windows below", facet.identity, facet.text)
+    facets.append(panes.keyFacet(labels: labels))
+    return facets
+  }
+
+  /// What is behind the window that they come from; nothing for rows of a source.
+  var belowFacets: [Facet] {
+    guard let panes = window?.panes else { return [] }
+    let below = panes.input.ownFacets(panes.inputNames) + panes.input.belowFacets
+    return below.map { facet in
+      // There is one source; of windows there may be levels.
+      facet.name == "where" ? facet : Facet("\(facet.name) below", facet.identity, facet.text)
     }
   }
 }
@@ -102,29 +114,32 @@ extension RowSetPlan {
 // MARK: Operators
 
 extension PanesPlan {
-  /// What its id is made of. A change of any makes another operator of it.
-  var facets: [Facet] {
+  func keyFacet(labels: [String]? = nil) -> Facet {
     let names = inputNames
     let keys = keySlots.map { "\(input.space.types[$0].rawValue) \(input.space.identities[$0])" }
-    return [
-      Facet("keys", keys.joined(separator: ", "), keySlots.map { names.name($0) }.joined(separator: ", "))
-    ] + input.facets(names)
+    return Facet(
+      "keys", (keys + (labels ?? [])).joined(separator: ", "),
+      (labels ?? keySlots.map { names.name($0) }).joined(separator: ", "))
   }
+
+  /// What its id is made of, but for what is below.
+  var ownFacets: [Facet] { [keyFacet()] + input.ownFacets(inputNames).map {
+    $0.name == "where" ? $0 : Facet("\($0.name) below", $0.identity, $0.text)
+  } }
 
   /// Fields of the source on which its id depends.
   var fields: Set<Int> { input.fields(behind: keySlots) }
 }
 
 extension AlertPlan {
-  /// What its id is made of, but for the windows that it reads.
-  func facets(over rows: RowSetPlan, _ names: SlotNames) -> [Facet] {
+  /// What its id is made of, but for the rows that it reads.
+  func conditionFacets(over rows: RowSetPlan, _ names: SlotNames) -> [Facet] {
     let aggregates = rows.aggregates(behind: [condition], names)
     return [
       Facet("condition", rows.space.identities[condition], names.definition(condition)),
       Facet(
         "aggregates of the condition", aggregates.map(\.identity).joined(separator: " "),
         aggregates.map(\.text).joined(separator: ", ")),
-      Facet("labels by key", keys.map(\.name).joined(separator: ", ")),
     ]
   }
 }
