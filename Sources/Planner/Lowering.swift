@@ -30,7 +30,9 @@ extension Plan {
         source: sources.firstIndex { $0 === panes.source } ?? 0, level: panes.level,
         definition: lowering.aggregation(panes))
     }
-    return Graph(sources: nodes, exchanges: exchanges, rules: names, topics: topics)
+    var graph = Graph(sources: nodes, exchanges: exchanges, rules: names, topics: topics)
+    graph.operators = storedOperators
+    return graph
   }
 
   /// The program's sources that the plan reads, in the order of the graph's.
@@ -180,7 +182,7 @@ private final class Lowering {
           }
         })
     }
-    return Alert(
+    var lowered = Alert(
       name: alert.definition.name, rule: rank(alert.definition.name),
       condition: layout.place(alert.condition), conditionText: alert.definition.conditionText,
       forNanos: alert.definition.forNanos, keepFiringNanos: alert.definition.keepFiringNanos,
@@ -189,6 +191,8 @@ private final class Lowering {
       labels: alert.labels.map(placed), annotations: alert.annotations.map(placed),
       values: alert.values.map { named($0.name, $0.slot, rows, layout) },
       windowNanos: alert.windowNanos)
+    lowered.operatorID = alert.operatorID
+    return lowered
   }
 
   // MARK: Aggregations
@@ -203,20 +207,22 @@ private final class Lowering {
         rows: rowSet(window.rows))
     }
     let upstream = panes.input.window
-    return PaneAggregation(
+    var aggregation = PaneAggregation(
       exchange: panes.number, paneNanos: panes.paneNanos,
       keySlots: panes.keySlots.map { input.place($0) },
       keyTypes: panes.keySlots.map { panes.input.space.types[$0].physical },
       states: panes.states.map { state in
-        PaneAggregation.State(
-          function: state.function, argument: state.argument.map { input.place($0) },
-          argumentType: state.argumentType, filter: state.filter.map { input.place($0) },
-          constants: state.constants)
+        var placed = state
+        placed.argument = state.argument.map { input.place($0) }
+        placed.filter = state.filter.map { input.place($0) }
+        return placed
       },
       windows: windows, inputTypes: upstream == nil ? [] : input.types,
       isOverWindows: upstream != nil,
       upstreamKeySlots: upstream?.keySlots.map { input.place($0) } ?? [],
       upstreamNanos: upstream.map(reach) ?? 0)
+    aggregation.operatorID = panes.operatorID
+    return aggregation
   }
 
   /// How far back in the source's time a row of these windows reaches.

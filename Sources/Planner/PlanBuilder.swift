@@ -41,6 +41,7 @@ private struct PlanBuilder {
   mutating func build() -> Plan {
     for metric in program.metrics { add(metric) }
     for alert in program.alerts { add(alert) }
+    for source in plan.sources { source.root.prune() }
     plan.rules = program.metrics.map(\.name) + program.alerts.map(\.name)
     return plan
   }
@@ -86,7 +87,7 @@ private struct PlanBuilder {
     rows.rows.consumers.append(
       .alert(
         AlertPlan(
-          alert, condition: condition, keys: keys, labels: labels, annotations: annotations,
+          alert, over: rows.rows, condition: condition, keys: keys, labels: labels, annotations: annotations,
           values: values, windowNanos: stream.windowing?.window.sizeNanos ?? 0)))
     rows.rows.note(user: alert.name)
   }
@@ -214,11 +215,12 @@ private struct PlanBuilder {
     let filter = aggregate.filter.map {
       slot($0, at: rows.rows, rows.columns, name: $0.text(columns: rows.names))
     }
-    let state = panes.state(
-      PaneAggregation.State(
-        function: aggregate.function, argument: argument, argumentType: aggregate.argument?.type,
-        filter: filter,
-        constants: sharesStateAcrossConstants(aggregate.function) ? [] : aggregate.constants))
+    var described = PaneAggregation.State(
+      function: aggregate.function, argument: argument, argumentType: aggregate.argument?.type,
+      filter: filter,
+      constants: sharesStateAcrossConstants(aggregate.function) ? [] : aggregate.constants)
+    described.id = described.identity(in: panes.input.space)
+    let state = panes.state(described)
     return window.slot(
       of: PaneAggregation.Output(
         state: state, constants: aggregate.constants, type: aggregate.type.physical),
@@ -228,11 +230,9 @@ private struct PlanBuilder {
   /// Panes over these rows by these keys whose length fits the window's, or new ones.
   private mutating func panes(over rows: RowSetPlan, keys: [Int], window: WindowSpec) -> PanesPlan {
     let pane = greatestCommonDivisor(window.sizeNanos, window.hopNanos)
-    for case .panes(let known) in rows.consumers where known.keySlots == keys {
-      let common = greatestCommonDivisor(known.paneNanos, pane)
-      // Only where one length divides the other: a common divisor of 7 s and 60 s would make many tiny panes.
-      guard common == pane || common == known.paneNanos else { continue }
-      known.paneNanos = common
+    for case .panes(let known) in rows.consumers
+    where known.keySlots == keys && known.family == window.paneFamily {
+      known.paneNanos = greatestCommonDivisor(known.paneNanos, pane)
       return known
     }
     guard let source = rows.source ?? rows.window?.panes?.source else {
@@ -241,7 +241,7 @@ private struct PlanBuilder {
     let level = rows.window?.panes.map { $0.level + 1 } ?? 0
     let panes = PanesPlan(
       number: plan.panes.count, input: rows, source: source, level: level, keySlots: keys,
-      paneNanos: pane)
+      paneNanos: pane, family: window.paneFamily)
     plan.panes.append(panes)
     rows.consumers.append(.panes(panes))
     return panes

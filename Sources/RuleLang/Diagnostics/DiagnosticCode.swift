@@ -182,7 +182,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
     case .unknownItem:
       """
-      The items of a source: kafka, format, time, fields, require, dead_letter, late. Those of an alert: \
+      The items of a source: kafka, partitioned by, format, time, fields, require, dead_letter, late. Those of an alert: \
       on, when, for, keep_firing, severity, labels, annotations.
       """
     case .duplicateItem:

@@ -22,6 +22,9 @@ extension TypedProgram {
     var head = "source \(source.name)"
     if let topic = source.topic { head += " kafka \(Value.string(topic).ruleText)" }
     lines.append(head + " format \(source.format)")
+    if !source.partitionedBy.isEmpty {
+      lines.append("  partitioned\(Self.by(source.partitionedBy.map { source.fields[$0].name }))")
+    }
     let time = source.time
     lines.append(
       "  time \(source.fields[time.field].name) bound \(durationText(Double(time.boundNanos)))"

@@ -33,6 +33,7 @@ struct SourceSyntax {
   var time: TimeSyntax?
   var fields: [FieldSyntax] = []
   var requirements: [RequirementSyntax] = []
+  var partitionedBy: [NameSyntax] = []
   var deadLetterTopic: TextSyntax?
   var lateTopic: TextSyntax?
   /// Items that were there, whether or not they parsed.

@@ -38,7 +38,7 @@ enum Keyword: String, Sendable, CaseIterable {
   case derive, window, aggregate
   case tumbling, hopping, every, by
   // Items of a source.
-  case kafka, format, time, fields, require
+  case kafka, partitioned, format, time, fields, require
   case deadLetter = "dead_letter"
   case late
   case watermark, idle

@@ -155,7 +155,7 @@ public struct Graph: Sendable {
   public var rules: [String]
   /// Topics that sources name for their dead letters and late rows.
   public var topics: [String]
-  /// Operators that keep state, for people who look into a checkpoint.
+  /// What keeps state, for people and for checkpoints: an entry for each operator id, sorted by it.
   public var operators: [StoredOperator] = []
 
   public init(sources: [SourceNode], exchanges: [Exchange], rules: [String], topics: [String]) {

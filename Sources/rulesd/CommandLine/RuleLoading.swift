@@ -7,6 +7,8 @@ struct LoadedRules {
   /// What could be read as text, for printing diagnostics with their source lines.
   var files: [SourceFile]
   var fileCount: Int
+  /// See `ruleRevision`.
+  var revision: String
   /// Nil when there is an error among the diagnostics.
   var program: TypedProgram?
   var diagnostics: [Diagnostic]
@@ -35,7 +37,7 @@ func loadRules(_ paths: [String]) throws(CommandFailure) -> LoadedRules {
   }
   let result = compileRules(files, catalog: makeCatalog(formats: connectorFormats))
   return LoadedRules(
-    files: files, fileCount: read.count, program: unreadable.isEmpty ? result.program : nil,
+    files: files, fileCount: read.count, revision: ruleRevision(read), program: unreadable.isEmpty ? result.program : nil,
     diagnostics: unreadable + result.diagnostics)
 }
 

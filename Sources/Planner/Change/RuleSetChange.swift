@@ -1,0 +1,274 @@
+import Catalog
+import Operators
+import RuleLang
+import Runtime
+
+/// What becomes of rules, sources and state when one rule set takes the place of another: what `rulesd plan` says before
+/// a deploy, and what a reload does.
+///
+/// State goes by operator ids. An operator with the same id before and after goes on with its panes; within it,
+///
+/// - aggregates go by `PaneAggregation.State.id`. A window (one size and hop) that needs an aggregate that was not kept
+///   before begins again with the first whole window after the deploy, for every rule that reads it: windows are never
+///   emitted half-filled;
+/// - a window of another size or hop begins with its first whole window after the deploy;
+/// - all other windows go on, and none of theirs is missing.
+///
+/// An alert with the same id keeps its pending and firing label sets. Everything else starts empty.
+///
+/// State is *lost* when a rule that is in both sets no longer has what it had. That of a rule that was taken out is dropped,
+/// and listed, but it was meant to be.
+public struct RuleSetChange: Sendable {
+  public enum RuleFate: String, Sendable { case added, changed, removed, unchanged }
+
+  /// A metric or an alert.
+  public struct Rule: Sendable {
+    public var name: String
+    /// `metric` or `alert`.
+    public var kind: String
+    public var fate: RuleFate
+    /// What about it, or about what it depends on, has changed.
+    public var differences: [String]
+  }
+
+  /// A source that rules read, before or after.
+  public struct Source: Sendable {
+    public var name: String
+    public var fate: RuleFate
+    /// What has changed, each with what that does.
+    public var differences: [String]
+  }
+
+  public enum OperatorFate: String, Sendable, CaseIterable {
+    /// All that rules had in it goes on.
+    case kept
+    /// Some of its windows begin again.
+    case partlyKept = "partly_kept"
+    /// It is another operator now, and starts empty, in the place of one that rules had.
+    case rebuilt
+    /// Nobody had it.
+    case new
+    /// Nobody needs it any more.
+    case dropped
+  }
+
+  /// How a window goes on.
+  public enum WindowStart: Sendable, Hashable {
+    /// As if nothing had happened.
+    case goesOn
+    /// With the first whole window after the deploy: there was none of this size and hop.
+    case newWindow
+    /// With the first whole window after the deploy: these aggregates (`PaneAggregation.State.id`) were not kept.
+    case newAggregates([String])
+  }
+
+  /// Windows of one size and hop of an operator, after the change.
+  public struct Window: Sendable {
+    public var sizeNanos: Int64
+    public var hopNanos: Int64
+    public var start: WindowStart
+    /// Rules that read it, sorted.
+    public var rules: [String]
+    /// The aggregates of `start`, as a rule would spell them.
+    var missing: [String] = []
+    public var text: String { WindowSpec(sizeNanos: sizeNanos, hopNanos: hopNanos).ruleText }
+  }
+
+  /// What keeps state: windows over one list of keys, or an alert.
+  public struct Operator: Sendable {
+    /// After the change; of one that is dropped, before.
+    public var id: String
+    /// `window` or `alert`.
+    public var kind: String
+    public var title: String
+    public var fate: OperatorFate
+    /// Of a rebuilt one: the id of what rules had in its place.
+    public var replaces: String?
+    /// Why it is not the same any more.
+    public var reasons: [String]
+    /// Empty for an alert, and for what is dropped.
+    public var windows: [Window]
+    /// Metrics and alerts that use it, sorted.
+    public var rules: [String]
+    /// Rules of both sets that lose something here, sorted.
+    public var losers: [String]
+  }
+
+  /// By name, in the order added, changed, removed, unchanged.
+  public var rules: [Rule] = []
+  public var sources: [Source] = []
+  /// In the order of their fates, then by id.
+  public var operators: [Operator] = []
+
+  /// Whether a rule that is in both sets loses state that it had.
+  public var losesState: Bool { operators.contains { !$0.losers.isEmpty } }
+
+  public init(from old: TypedProgram, to new: TypedProgram) {
+    self.init(from: RuleSetParts(buildPlan(old)), to: RuleSetParts(buildPlan(new)))
+  }
+
+  init(from old: RuleSetParts, to new: RuleSetParts) {
+    rules = Self.rules(old, new)
+    sources = Self.sources(old, new)
+    operators = Self.operators(old, new)
+  }
+
+  public func rules(_ fate: RuleFate) -> [Rule] { rules.filter { $0.fate == fate } }
+}
+
+// MARK: Rules and sources
+
+extension RuleSetChange {
+  private static func rules(_ old: RuleSetParts, _ new: RuleSetParts) -> [Rule] {
+    var rules: [Rule] = []
+    for rule in new.rules {
+      guard let before = old.rule[rule.name], before.kind == rule.kind else {
+        rules.append(Rule(name: rule.name, kind: rule.kind, fate: .added, differences: []))
+        continue
+      }
+      let differences = Facet.differences(before.facets, rule.facets)
+      rules.append(
+        Rule(
+          name: rule.name, kind: rule.kind, fate: differences.isEmpty ? .unchanged : .changed,
+          differences: differences))
+    }
+    for rule in old.rules where new.rule[rule.name]?.kind != rule.kind {
+      rules.append(Rule(name: rule.name, kind: rule.kind, fate: .removed, differences: []))
+    }
+    let order: [RuleFate] = [.added, .changed, .removed, .unchanged]
+    return order.flatMap { fate in
+      rules.filter { $0.fate == fate }.sorted { utf8Precedes($0.name, $1.name) }
+    }
+  }
+
+  private static func sources(_ old: RuleSetParts, _ new: RuleSetParts) -> [Source] {
+    var sources: [Source] = []
+    for source in new.sources {
+      guard let before = old.sources.first(where: { $0.name == source.name }) else {
+        sources.append(Source(name: source.name, fate: .added, differences: []))
+        continue
+      }
+      let known = Dictionary(before.effects.map { ($0.facet.name, $0.facet) }) { first, _ in first }
+      var lines: [String] = []
+      for (facet, effect) in source.effects {
+        if let line = Facet.differences(known[facet.name].map { [$0] } ?? [], [facet]).first {
+          // A field that was not there can have been read by nobody.
+          lines.append(known[facet.name] == nil ? line : "\(line) (\(effect))")
+        }
+      }
+      let left = Set(source.effects.map(\.facet.name))
+      lines += before.effects.filter { !left.contains($0.facet.name) }.flatMap { Facet.differences([$0.facet], []) }
+      sources.append(
+        Source(name: source.name, fate: lines.isEmpty ? .unchanged : .changed, differences: lines))
+    }
+    for source in old.sources where !new.sources.contains(where: { $0.name == source.name }) {
+      sources.append(Source(name: source.name, fate: .removed, differences: []))
+    }
+    return sources.sorted { utf8Precedes($0.name, $1.name) }
+  }
+}
+
+// MARK: Operators
+
+extension RuleSetChange {
+  private static func operators(_ old: RuleSetParts, _ new: RuleSetParts) -> [Operator] {
+    var operators: [Operator] = []
+    var replaced: Set<String> = []
+    /// Rules of both sets.
+    func survivors(_ rules: Set<String>) -> Set<String> {
+      rules.filter { old.rule[$0] != nil && old.rule[$0]?.kind == new.rule[$0]?.kind }
+    }
+    for part in new.operators {
+      let rules = part.rules.sorted(by: utf8Precedes)
+      if let before = old.operatorWith[part.id] {
+        var entry = Operator(
+          id: part.id, kind: part.kind, title: part.title, fate: .kept, reasons: [], windows: [], rules: rules,
+          losers: [])
+        compareWindows(of: part, with: before, survivors(part.rules.intersection(before.rules)), &entry)
+        operators.append(entry)
+        continue
+      }
+      // What those of its rules that were there before had in its place, and no longer use.
+      let left = survivors(part.rules)
+      let candidates = old.operators.filter { before in
+        before.kind == part.kind && before.rules.contains { left.contains($0) && !(new.operatorWith[before.id]?.rules.contains($0) ?? false) }
+      }
+      func likeness(_ before: RuleSetParts.Operator) -> Int {
+        before.rules.intersection(left).count + (before.level == part.level ? 1_000_000 : 0)
+      }
+      let before = candidates.max { a, b in
+        (likeness(a), b.id) < (likeness(b), a.id)
+      }
+      var losers: Set<String> = []
+      if let before {
+        replaced.insert(before.id)
+        losers = before.rules.intersection(left)
+      }
+      operators.append(
+        Operator(
+          id: part.id, kind: part.kind, title: part.title, fate: before == nil ? .new : .rebuilt,
+          replaces: before?.id, reasons: before.map { reasons($0, part, old, new) } ?? [],
+          windows: part.windows.map {
+            Window(sizeNanos: $0.spec.sizeNanos, hopNanos: $0.spec.hopNanos, start: .newWindow, rules: $0.rules.sorted(by: utf8Precedes))
+          },
+          rules: rules, losers: losers.sorted(by: utf8Precedes)))
+    }
+    for part in old.operators where new.operatorWith[part.id] == nil && !replaced.contains(part.id) {
+      let left = survivors(part.rules)
+      operators.append(
+        Operator(
+          id: part.id, kind: part.kind, title: part.title, fate: .dropped,
+          reasons: left.isEmpty
+            ? ["the rules that had it are gone"]
+            : ["\(left.sorted(by: utf8Precedes).joined(separator: ", ")) no longer needs it"],
+          windows: [], rules: part.rules.sorted(by: utf8Precedes), losers: left.sorted(by: utf8Precedes)))
+    }
+    return OperatorFate.allCases.flatMap { fate in
+      operators.filter { $0.fate == fate }.sorted { utf8Precedes($0.id, $1.id) }
+    }
+  }
+
+  private static func compareWindows(
+    of part: RuleSetParts.Operator, with before: RuleSetParts.Operator, _ survivors: Set<String>,
+    _ entry: inout Operator
+  ) {
+    let known = Set(before.states.map(\.id))
+    var losers: Set<String> = []
+    for window in part.windows {
+      let missing = part.states.filter { window.states.contains($0.id) && !known.contains($0.id) }
+      let start: WindowStart
+      let had = before.windows.first { $0.spec == window.spec }
+      if had == nil {
+        start = .newWindow
+      } else {
+        start = missing.isEmpty ? .goesOn : .newAggregates(missing.map(\.id))
+      }
+      if start != .goesOn { losers.formUnion(window.rules.intersection(survivors)) }
+      if had != nil, start != .goesOn { entry.fate = .partlyKept }
+      entry.windows.append(
+        Window(
+          sizeNanos: window.spec.sizeNanos, hopNanos: window.spec.hopNanos, start: start,
+          rules: window.rules.sorted(by: utf8Precedes), missing: missing.map(\.text)))
+    }
+    // A rule may have had these windows and another operator take their place: that is told there.
+    entry.losers = losers.sorted(by: utf8Precedes)
+    if !losers.isEmpty { entry.fate = .partlyKept }
+  }
+
+  /// Why one is not the other.
+  private static func reasons(
+    _ before: RuleSetParts.Operator, _ after: RuleSetParts.Operator, _ old: RuleSetParts, _ new: RuleSetParts
+  ) -> [String] {
+    if let below = after.below, below != before.below, old.operatorWith[below] == nil, before.below != nil,
+      before.kind == "alert" || before.level == after.level
+    {
+      // What is behind windows that are others now is told there; here only what has changed beside it.
+      let own = Facet.differences(before.facets, after.facets)
+      return ["it reads windows that are rebuilt: \(below)"] + own
+    }
+    let differences = Facet.differences(before.facets + before.deepFacets, after.facets + after.deepFacets)
+    if !differences.isEmpty { return differences }
+    return before.family != after.family
+      ? ["windows of such a length share no panes with those it had"] : ["its rows are made of other columns"]
+  }
+}

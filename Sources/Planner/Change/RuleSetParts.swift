@@ -1,0 +1,140 @@
+import Catalog
+import Operators
+import RuleLang
+import Runtime
+
+/// A plan as comparing needs it: rules, sources and operators by name, each with what can be said of it.
+struct RuleSetParts {
+  struct Rule {
+    var name: String
+    var kind: String
+    var facets: [Facet]
+  }
+
+  struct Operator {
+    var id: String
+    var kind: String
+    var title: String
+    /// What its id is made of, but for what is below it.
+    var facets: [Facet]
+    /// What its id owes to sources and windows below.
+    var deepFacets: [Facet]
+    /// The operator whose windows it reads.
+    var below: String?
+    var level: Int
+    var family: Int64
+    var rules: Set<String>
+    var states: [(id: String, text: String)]
+    var windows: [(spec: WindowSpec, states: Set<String>, rules: Set<String>)]
+  }
+
+  var rules: [Rule] = []
+  var rule: [String: Rule] = [:]
+  var sources: [TypedSource] = []
+  var operators: [Operator] = []
+  var operatorWith: [String: Operator] = [:]
+
+  init(_ plan: Plan) {
+    for source in plan.sources {
+      sources.append(source.definition)
+      visit(source.root, source, SlotNames(source))
+    }
+    for rule in rules { self.rule[rule.name] = rule }
+    for part in operators { operatorWith[part.id] = part }
+  }
+
+  private mutating func visit(_ rows: RowSetPlan, _ source: SourcePlan, _ names: SlotNames) {
+    for consumer in rows.consumers {
+      switch consumer {
+      case .metric(let metric): add(metric, rows, source, names)
+      case .alert(let alert): add(alert, rows, source, names)
+      case .panes(let panes):
+        add(panes, source, names)
+        for window in panes.windows { visit(window.rows, source, SlotNames(window, over: names)) }
+      }
+    }
+    for child in rows.children { visit(child.rows, source, names) }
+  }
+
+  private mutating func add(_ metric: MetricPlan, _ rows: RowSetPlan, _ source: SourcePlan, _ names: SlotNames) {
+    let slots = metric.labels + [metric.value]
+    var facets = [
+      Facet("value", rows.space.identities[metric.value], names.definition(metric.value))
+    ]
+    facets += depends(on: rows, slots, labels: metric.labelNames, source, names)
+    rules.append(Rule(name: metric.definition.name, kind: "metric", facets: facets))
+  }
+
+  private mutating func add(_ alert: AlertPlan, _ rows: RowSetPlan, _ source: SourcePlan, _ names: SlotNames) {
+    let definition = alert.definition
+    func text(_ template: Template, identities: Bool) -> String {
+      template.parts.map { part in
+        switch part {
+        case .text(let text): identities ? Value.string(text).ruleText : text
+        case .slot(let slot, let type):
+          identities ? "{\(rows.space.identities[slot]) \(type.rawValue)}" : "{\(names.name(slot))}"
+        }
+      }.joined()
+    }
+    var facets = alert.conditionFacets(over: rows, names)
+    facets += [
+      // As records show it.
+      Facet("condition as written", definition.conditionText),
+      Facet("for", Value.duration(Double(definition.forNanos)).ruleText),
+      Facet("keep_firing", Value.duration(Double(definition.keepFiringNanos)).ruleText),
+      Facet("severity", definition.severity),
+    ]
+    for (kind, templates) in [("label", alert.labels), ("annotation", alert.annotations)] {
+      facets += templates.map {
+        Facet("\(kind) \($0.name)", text($0, identities: true), "\"\(text($0, identities: false))\"")
+      }
+    }
+    facets.append(
+      Facet("values", alert.values.map { "\($0.name) \(rows.space.identities[$0.slot])" }.sorted(by: utf8Precedes).joined(separator: " "),
+        alert.values.map(\.name).sorted(by: utf8Precedes).joined(separator: ", ")))
+    var slots = [alert.condition] + alert.keys.map(\.slot) + alert.values.map(\.slot)
+    for template in alert.labels + alert.annotations {
+      for case .slot(let slot, _) in template.parts { slots.append(slot) }
+    }
+    let labels = alert.keys.map(\.name)
+    facets += depends(on: rows, slots, labels: labels, source, names)
+    rules.append(Rule(name: definition.name, kind: "alert", facets: facets))
+    let fields = rows.fields(behind: [alert.condition] + alert.keys.map(\.slot))
+    operators.append(
+      Operator(
+        id: alert.operatorID, kind: "alert", title: "alert \(definition.name)",
+        facets: alert.conditionFacets(over: rows, names) + rows.ownFacets(names, labels: labels), deepFacets:
+          rows.belowFacets + source.definition.identityFacets(reading: fields),
+        below: rows.window?.panes?.operatorID, level: 0, family: 1, rules: [definition.name], states: [],
+        windows: []))
+  }
+
+  private mutating func add(_ panes: PanesPlan, _ source: SourcePlan, _ names: SlotNames) {
+    let states = panes.states.map { (id: $0.id, text: names.text(of: $0, constants: $0.constants)) }
+    operators.append(
+      Operator(
+        id: panes.operatorID, kind: "window",
+        title: "windows over \(source.definition.name) \(panes.keyText(names))", facets: panes.ownFacets,
+        deepFacets: panes.input.belowFacets + source.definition.identityFacets(reading: panes.fields),
+        below: panes.input.window?.panes?.operatorID, level: panes.level, family: panes.family,
+        rules: panes.users, states: states,
+        windows: panes.windows.map { window in
+          (window.spec, Set(window.outputs.map { panes.states[$0.output.state].id }), window.users)
+        }))
+  }
+
+  /// What a rule's results depend on behind `slots` of its rows.
+  private func depends(
+    on rows: RowSetPlan, _ slots: [Int], labels: [String], _ source: SourcePlan, _ names: SlotNames
+  ) -> [Facet] {
+    let aggregates = rows.aggregates(behind: slots, names)
+    var facets = [
+      Facet(
+        "aggregates", aggregates.map(\.identity).joined(separator: " "),
+        aggregates.map(\.text).joined(separator: ", "))
+    ]
+    facets += rows.ownFacets(names, labels: labels) + rows.belowFacets
+    let fields = rows.fields(behind: slots).subtracting([source.definition.time.field])
+    return facets + source.definition.facets(reading: fields)
+  }
+}
