@@ -18,7 +18,7 @@ public struct KafkaFailure: Error, CustomStringConvertible, Sendable {
   public var description: String
   /// Whether the same call may succeed later.
   public var isRetriable: Bool
-  init(_ description: String, isRetriable: Bool = true) {
+  public init(_ description: String, isRetriable: Bool = true) {
     self.description = description
     self.isRetriable = isRetriable
   }
@@ -149,9 +149,13 @@ class KafkaContext {
     if message.pointee.err == RD_KAFKA_RESP_ERR_NO_ERROR {
       health.reached()
     } else {
-      let topic = rd_kafka_topic_name(message.pointee.rkt).map { String(cString: $0) } ?? "?"
-      health.failed("topic \(topic): \(kafkaText(message.pointee.err))")
+      health.failed(Self.failureText(message))
     }
+  }
+
+  static func failureText(_ message: UnsafePointer<rd_kafka_message_t>) -> String {
+    let topic = rd_kafka_topic_name(message.pointee.rkt).map { String(cString: $0) } ?? "?"
+    return "topic \(topic): \(kafkaText(message.pointee.err))"
   }
 }
 
@@ -167,11 +171,50 @@ struct KafkaPartitions: ~Copyable {
     }
   }
 
+  init(_ points: [CommitPoint]) {
+    self.init(points.map { ($0.partition.topic, $0.partition.partition, $0.offset) })
+    for (index, point) in points.enumerated() where !point.metadata.isEmpty {
+      // Freed together with the list.
+      list.pointee.elems[index].metadata = UnsafeMutableRawPointer(strdup(point.metadata))
+      list.pointee.elems[index].metadata_size = point.metadata.utf8.count
+    }
+  }
+
   deinit { rd_kafka_topic_partition_list_destroy(list) }
 
   var count: Int { Int(list.pointee.cnt) }
   subscript(index: Int) -> rd_kafka_topic_partition_t {
     get { list.pointee.elems[index] }
     nonmutating set { list.pointee.elems[index] = newValue }
+  }
+}
+
+/// A member of a consumer group, as it was when it was asked.
+///
+/// @unchecked: written once, and only read afterwards.
+final class KafkaGroupHandle: ConsumerGroupHandle, @unchecked Sendable {
+  let name: String
+  let metadata: OpaquePointer
+
+  /// Nil when the consumer is no member at the moment. Its metadata would then say "no member", and offsets in a
+  /// transaction are not refused for that.
+  init?(_ client: KafkaClient, group: String) {
+    name = group
+    guard let before = Self.memberID(client), let metadata = rd_kafka_consumer_group_metadata(client.handle) else {
+      return nil
+    }
+    self.metadata = metadata
+    // Member ids are never given twice: the same before and after is the same in between.
+    guard Self.memberID(client) == before else { return nil }
+  }
+
+  deinit { rd_kafka_consumer_group_metadata_destroy(metadata) }
+
+  /// Nil when the consumer is no member of its group.
+  static func memberID(_ client: KafkaClient) -> String? {
+    guard let text = rd_kafka_memberid(client.handle) else { return nil }
+    defer { rd_kafka_mem_free(client.handle, text) }
+    let id = String(cString: text)
+    return id.isEmpty ? nil : id
   }
 }
