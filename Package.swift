@@ -62,7 +62,7 @@ let package = Package(
     tests("ConnectorsTests", ["Connectors", "Runtime", "CColumns", "CDecode", "CRdkafka"]),
     tests(
       "PlannerTests", ["Planner", "RuleLang", "Operators", "Runtime", "Catalog", "CColumns"],
-      exclude: ["Cases"]),
+      exclude: ["Cases", "Changes"]),
     tests("TrafficTests", ["Traffic"]),
     tests(
       "EndToEnd",

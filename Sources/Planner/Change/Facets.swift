@@ -17,6 +17,8 @@ struct Facet {
   /// What tells two lists apart, a line each. A facet's name stands at most once in a list.
   static func differences(_ old: [Facet], _ new: [Facet]) -> [String] {
     var lines: [String] = []
+    // What looks the same but is made of something else: told where nothing says what that is.
+    var hidden: [String] = []
     let before = Dictionary(old.map { ($0.name, $0) }) { first, _ in first }
     let after = Set(new.map(\.name))
     for facet in new {
@@ -25,15 +27,22 @@ struct Facet {
         continue
       }
       if known.identity == facet.identity { continue }
-      lines.append(
-        known.text == facet.text
-          ? "\(facet.name): what `\(facet.text)` is made of"
-          : "\(facet.name): \(shown(known.text)) → \(shown(facet.text))")
+      if known.text == facet.text {
+        hidden.append("\(facet.name): what `\(facet.text)` is made of")
+      } else {
+        lines.append("\(facet.name): \(shown(known.text)) → \(shown(facet.text))")
+      }
     }
     for facet in old where !after.contains(facet.name) {
       lines.append("\(facet.name): no longer \(shown(facet.text))")
     }
-    return lines
+    return lines.isEmpty ? hidden : lines
+  }
+
+  /// Names of what differs where both lists have it.
+  static func namesOfDifferences(_ old: [Facet], _ new: [Facet]) -> [String] {
+    let before = Dictionary(old.map { ($0.name, $0.identity) }) { first, _ in first }
+    return new.filter { before[$0.name].map { [identity = $0.identity] in $0 != identity } ?? false }.map(\.name)
   }
 
   private static func shown(_ text: String) -> String { text.isEmpty ? "none" : text }
@@ -174,7 +183,13 @@ extension TypedSource {
     case .native: break
     case .rfc3339: text += "(rfc3339)"
     case .scaled(let factor):
-      text += "(\(field.type == .duration || field.type == .timestamp ? Value.duration(factor).ruleText : Value.float(factor).ruleText))"
+      switch field.type {
+      // `1ms` without its number is the unit.
+      case .duration, .timestamp: text += "(\(Value.duration(factor).ruleText.dropFirst()))"
+      case .bytes: text += "(\(Value.bytes(factor).ruleText.dropFirst()))"
+      case .ratio: text += "(percent)"
+      case .bool, .int, .float, .string: break
+      }
     }
     if field.isNullable { text += "?" }
     if field.path != [field.name] { text += " from \(field.path.joined(separator: "."))" }
@@ -196,17 +211,14 @@ extension TypedSource {
 
   /// What of it the results depend on of a rule that reads `fields`.
   func facets(reading read: Set<Int>) -> [Facet] {
-    (origins + settings + read.sorted().map { facet(fields[$0]) }).map {
-      Facet("\($0.name) of \(name)", $0.identity, $0.text)
-    }
+    origins + settings + read.sorted().map { facet(fields[$0]) }
   }
 
   /// What of it an operator's id depends on that reads `fields`.
   func identityFacets(reading read: Set<Int>) -> [Facet] {
-    var facets = [Facet("source", name)]
-    facets += origins.map { Facet("\($0.name) of \(name)", $0.identity, $0.text) }
     // Not whether it may be missing.
-    return facets + read.sorted().map { Facet("field \(fields[$0].name)", fields[$0].identity, text(of: fields[$0])) }
+    let read = read.sorted().map { fields[$0] }
+    return origins + read.map { Facet("field \($0.name)", $0.identity, text(of: $0)) }
   }
 
   /// Everything, with what a change of it does.

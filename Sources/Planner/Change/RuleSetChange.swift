@@ -126,7 +126,7 @@ extension RuleSetChange {
         rules.append(Rule(name: rule.name, kind: rule.kind, fate: .added, differences: []))
         continue
       }
-      let differences = Facet.differences(before.facets, rule.facets)
+      let differences = Self.differences(before, rule)
       rules.append(
         Rule(
           name: rule.name, kind: rule.kind, fate: differences.isEmpty ? .unchanged : .changed,
@@ -139,6 +139,19 @@ extension RuleSetChange {
     return order.flatMap { fate in
       rules.filter { $0.fate == fate }.sorted { utf8Precedes($0.name, $1.name) }
     }
+  }
+
+  private static func differences(_ old: RuleSetParts.Rule, _ new: RuleSetParts.Rule) -> [String] {
+    let names = Facet.namesOfDifferences(old.sourceFacets, new.sourceFacets)
+    var source: [String] = []
+    if old.source != new.source { source = ["source: \(old.source) → \(new.source)"] }
+    // In full it stands with the source.
+    else if !names.isEmpty { source = ["source \(new.source): \(names.joined(separator: ", "))"] }
+    var own = Facet.differences(old.facets, new.facets)
+    // That says nothing where the source does.
+    if !source.isEmpty { own.removeAll { $0.hasSuffix("is made of") } }
+    if own.contains(where: { $0.hasPrefix("condition: ") }) { own.removeAll { $0.hasPrefix("text of the condition: ") } }
+    return own + source
   }
 
   private static func sources(_ old: RuleSetParts, _ new: RuleSetParts) -> [Source] {
@@ -259,15 +272,23 @@ extension RuleSetChange {
   private static func reasons(
     _ before: RuleSetParts.Operator, _ after: RuleSetParts.Operator, _ old: RuleSetParts, _ new: RuleSetParts
   ) -> [String] {
-    if let below = after.below, below != before.below, old.operatorWith[below] == nil, before.below != nil,
-      before.kind == "alert" || before.level == after.level
-    {
-      // What is behind windows that are others now is told there; here only what has changed beside it.
-      let own = Facet.differences(before.facets, after.facets)
-      return ["it reads windows that are rebuilt: \(below)"] + own
+    var reasons = Facet.differences(before.facets, after.facets)
+    if let below = after.below, before.below != nil, below != before.below {
+      let name = old.operatorWith[below] == nil ? "that are rebuilt" : "of another operator"
+      // What has changed about those is told there.
+      reasons.insert("it reads windows \(name) (\(below))", at: 0)
+      return reasons
     }
-    let differences = Facet.differences(before.facets + before.deepFacets, after.facets + after.deepFacets)
-    if !differences.isEmpty { return differences }
+    reasons += Facet.differences(before.deepFacets, after.deepFacets)
+    if before.source != after.source {
+      reasons.append("source: \(before.source) → \(after.source)")
+    } else {
+      let names = Set(Facet.namesOfDifferences(before.sourceFacets, after.sourceFacets))
+      if !names.isEmpty { reasons.removeAll { $0.hasSuffix("is made of") } }
+      reasons += Facet.differences(
+        before.sourceFacets.filter { names.contains($0.name) }, after.sourceFacets.filter { names.contains($0.name) })
+    }
+    if !reasons.isEmpty { return reasons }
     return before.family != after.family
       ? ["windows of such a length share no panes with those it had"] : ["its rows are made of other columns"]
   }

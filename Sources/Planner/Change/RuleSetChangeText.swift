@@ -13,7 +13,7 @@ extension RuleSetChange {
     text +=
       losers.isEmpty
       ? "\nno state is lost\n"
-      : "\nstate is lost of \(counted(losers.count, "rule")): \(losers.joined(separator: ", "))\n"
+      : "\nstate is lost of \(counted(losers.count, "rule")): \(Self.list(losers, max: 12))\n"
     return text
   }
 
@@ -73,6 +73,13 @@ extension RuleSetChange {
     }
   }
 
+  /// `a, b and 5 more`.
+  static func list(_ names: [String], max: Int = 4) -> String {
+    // Leaving out one alone would save nothing.
+    if names.count <= max + 1 { return names.joined(separator: ", ") }
+    return "\(names.prefix(max).joined(separator: ", ")) and \(names.count - max) more"
+  }
+
   private func counted(_ count: Int, _ noun: String) -> String { "\(count) \(noun)\(count == 1 ? "" : "s")" }
 }
 
@@ -83,7 +90,8 @@ extension RuleSetChange.Operator {
     case .kept, .partlyKept: windows.flatMap(lines)
     case .rebuilt:
       ["why: \(reasons.joined(separator: "; "))", "lost: \(lossText)"] + windows.map { firstResult($0) }
-    case .new: windows.map { firstResult($0) } + ["for \(rules.joined(separator: ", "))"]
+    case .new:
+      windows.map { firstResult($0) } + ["for \(RuleSetChange.list(rules))"]
     case .dropped:
       losers.isEmpty
         ? ["why: \(reasons.joined(separator: "; "))"]
@@ -92,14 +100,14 @@ extension RuleSetChange.Operator {
   }
 
   private var lossText: String {
-    let of = losers.joined(separator: ", ")
+    let of = RuleSetChange.list(losers)
     return kind == "alert"
       ? "pending and firing alerts of \(of) start anew; those that fire are not resolved, they fire again or stay silent"
       : "the open windows of \(of)"
   }
 
   private func lines(_ window: RuleSetChange.Window) -> [String] {
-    let readers = window.rules.joined(separator: ", ")
+    let readers = RuleSetChange.list(window.rules)
     switch window.start {
     case .goesOn: return []
     case .newWindow:

@@ -9,6 +9,9 @@ struct RuleSetParts {
     var name: String
     var kind: String
     var facets: [Facet]
+    /// The source that it reads in the end, and what of it the results depend on.
+    var source: String
+    var sourceFacets: [Facet]
   }
 
   struct Operator {
@@ -17,8 +20,11 @@ struct RuleSetParts {
     var title: String
     /// What its id is made of, but for what is below it.
     var facets: [Facet]
-    /// What its id owes to sources and windows below.
+    /// What its id owes to windows below.
     var deepFacets: [Facet]
+    var source: String
+    /// What it owes to the source.
+    var sourceFacets: [Facet]
     /// The operator whose windows it reads.
     var below: String?
     var level: Int
@@ -61,8 +67,11 @@ struct RuleSetParts {
     var facets = [
       Facet("value", rows.space.identities[metric.value], names.definition(metric.value))
     ]
-    facets += depends(on: rows, slots, labels: metric.labelNames, source, names)
-    rules.append(Rule(name: metric.definition.name, kind: "metric", facets: facets))
+    facets += depends(on: rows, slots, labels: metric.labelNames, names)
+    rules.append(
+      Rule(
+        name: metric.definition.name, kind: "metric", facets: facets, source: source.definition.name,
+        sourceFacets: sourceFacets(rows, slots, source)))
   }
 
   private mutating func add(_ alert: AlertPlan, _ rows: RowSetPlan, _ source: SourcePlan, _ names: SlotNames) {
@@ -79,7 +88,7 @@ struct RuleSetParts {
     var facets = alert.conditionFacets(over: rows, names)
     facets += [
       // As records show it.
-      Facet("condition as written", definition.conditionText),
+      Facet("text of the condition", definition.conditionText),
       Facet("for", Value.duration(Double(definition.forNanos)).ruleText),
       Facet("keep_firing", Value.duration(Double(definition.keepFiringNanos)).ruleText),
       Facet("severity", definition.severity),
@@ -97,14 +106,17 @@ struct RuleSetParts {
       for case .slot(let slot, _) in template.parts { slots.append(slot) }
     }
     let labels = alert.keys.map(\.name)
-    facets += depends(on: rows, slots, labels: labels, source, names)
-    rules.append(Rule(name: definition.name, kind: "alert", facets: facets))
+    facets += depends(on: rows, slots, labels: labels, names)
+    rules.append(
+      Rule(
+        name: definition.name, kind: "alert", facets: facets, source: source.definition.name,
+        sourceFacets: sourceFacets(rows, slots, source)))
     let fields = rows.fields(behind: [alert.condition] + alert.keys.map(\.slot))
     operators.append(
       Operator(
         id: alert.operatorID, kind: "alert", title: "alert \(definition.name)",
-        facets: alert.conditionFacets(over: rows, names) + rows.ownFacets(names, labels: labels), deepFacets:
-          rows.belowFacets + source.definition.identityFacets(reading: fields),
+        facets: alert.conditionFacets(over: rows, names) + rows.ownFacets(names, labels: labels), deepFacets: rows.belowFacets,
+        source: source.definition.name, sourceFacets: source.definition.identityFacets(reading: fields),
         below: rows.window?.panes?.operatorID, level: 0, family: 1, rules: [definition.name], states: [],
         windows: []))
   }
@@ -115,7 +127,8 @@ struct RuleSetParts {
       Operator(
         id: panes.operatorID, kind: "window",
         title: "windows over \(source.definition.name) \(panes.keyText(names))", facets: panes.ownFacets,
-        deepFacets: panes.input.belowFacets + source.definition.identityFacets(reading: panes.fields),
+        deepFacets: panes.input.belowFacets, source: source.definition.name,
+        sourceFacets: source.definition.identityFacets(reading: panes.fields),
         below: panes.input.window?.panes?.operatorID, level: panes.level, family: panes.family,
         rules: panes.users, states: states,
         windows: panes.windows.map { window in
@@ -125,16 +138,19 @@ struct RuleSetParts {
 
   /// What a rule's results depend on behind `slots` of its rows.
   private func depends(
-    on rows: RowSetPlan, _ slots: [Int], labels: [String], _ source: SourcePlan, _ names: SlotNames
+    on rows: RowSetPlan, _ slots: [Int], labels: [String], _ names: SlotNames
   ) -> [Facet] {
     let aggregates = rows.aggregates(behind: slots, names)
-    var facets = [
+    let facets = [
       Facet(
         "aggregates", aggregates.map(\.identity).joined(separator: " "),
         aggregates.map(\.text).joined(separator: ", "))
     ]
-    facets += rows.ownFacets(names, labels: labels) + rows.belowFacets
+    return facets + rows.ownFacets(names, labels: labels) + rows.belowFacets
+  }
+
+  private func sourceFacets(_ rows: RowSetPlan, _ slots: [Int], _ source: SourcePlan) -> [Facet] {
     let fields = rows.fields(behind: slots).subtracting([source.definition.time.field])
-    return facets + source.definition.facets(reading: fields)
+    return source.definition.facets(reading: fields)
   }
 }
