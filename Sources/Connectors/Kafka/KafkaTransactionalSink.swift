@@ -54,6 +54,7 @@ public final class KafkaTransactionalSink: TransactionalSink, Sendable {
   private let transactions: KafkaTransactionOptions
   private let state: Mutex<State>
   private let report = Mutex(Report())
+  private let overrides: Mutex<[String]>
   /// Set by `abort`, also while the lock is held by a write that waits for room.
   private let isGivenUp = Atomic(false)
 
@@ -61,6 +62,7 @@ public final class KafkaTransactionalSink: TransactionalSink, Sendable {
   public init(options: KafkaSinkOptions, transactions: KafkaTransactionOptions) throws {
     self.options = options
     self.transactions = transactions
+    overrides = Mutex(options.topicOverrides)
     state = Mutex(State())
     _ = try makeProducer()
   }
@@ -139,6 +141,8 @@ public final class KafkaTransactionalSink: TransactionalSink, Sendable {
 
   private static func bytes(_ batch: OutputBatch) -> Int { batch.bytes.count + batch.keys.count }
 
+  public func adopt(topics: [String]) { overrides.withLock { $0 = topics } }
+
   public func barrier(_ epoch: UInt64) {
     state.withLock { state in
       if state.barrier == nil { state.barrier = epoch } else { state.waiting.append(.barrier(epoch)) }
@@ -151,9 +155,10 @@ public final class KafkaTransactionalSink: TransactionalSink, Sendable {
     guard let producer = state.producer, !batch.entries.isEmpty else { return }
     open(&state)
     let client = producer.client
+    let overrides = overrides.withLock { $0 }
     try batch.forEachRecord { entry, key, payload in
       guard state.failure == nil, !isGivenUp.load(ordering: .relaxed) else { return }
-      let topic = options.topic(of: entry)
+      let topic = options.topic(of: entry, overrides)
       let status = try? producer.offer(
         topic: topic, partition: -1, key: key, payload: payload, timestampMillis: 0, tag: 0,
         isGivenUp: { isGivenUp.load(ordering: .relaxed) })

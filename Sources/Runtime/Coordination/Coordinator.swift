@@ -48,7 +48,8 @@ public enum CoordinatorEvent: Sendable {
   case transactionAborted(String)
   case reloaded(RunningRules)
   case reloadFailed(String)
-  case engineEnded(EngineStatus)
+  /// Its counts, by the indexes of its graph.
+  case engineEnded(EngineStatus, Graph)
 }
 
 /// Runs rules over live sources, and sees to it that nothing is lost and nothing comes twice: waits for
@@ -557,7 +558,7 @@ public final class Coordinator {
     for unit in units {
       unit.engine.stop()
       try? unit.engine.wait()
-      observe(.engineEnded(unit.engine.status))
+      observe(.engineEnded(unit.engine.status, rules.graph))
     }
     units = []
     phase = .waiting
@@ -623,6 +624,7 @@ public final class Coordinator {
     }
     sources = made
     rules = next
+    sink.adopt(topics: next.graph.topics)
     carried = state
     restartSources()
     observe(.reloaded(next))

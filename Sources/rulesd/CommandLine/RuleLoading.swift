@@ -46,6 +46,13 @@ func loadRules(_ paths: [String]) throws(CommandFailure) -> LoadedRules {
 func loadProgram(
   _ paths: [String], _ environment: CommandEnvironment
 ) throws(CommandFailure) -> TypedProgram {
+  try loadCheckedRules(paths, environment).program
+}
+
+/// The same, with what else is known of the files.
+func loadCheckedRules(
+  _ paths: [String], _ environment: CommandEnvironment
+) throws(CommandFailure) -> (loaded: LoadedRules, program: TypedProgram) {
   let rules = try loadRules(paths)
   if !rules.diagnostics.isEmpty {
     environment.note(rules.text(useColor: environment.standardError.isTerminal))
@@ -54,7 +61,7 @@ func loadProgram(
     throw CommandFailure(
       exitCode: .refused, message: "the rules have \(counted(rules.errorCount, "error"))", hint: nil)
   }
-  return program
+  return (rules, program)
 }
 
 /// `1 error`, `2 errors`, `no errors`.

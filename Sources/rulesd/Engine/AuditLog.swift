@@ -133,20 +133,3 @@ private final class AuditFile: Sendable {
     }
   }
 }
-
-/// Tells rule sets apart: a hash of the files' bytes, in the order in which they are read. Not of their paths, so
-/// that a checkout elsewhere is the same revision.
-func ruleRevision(_ files: [RuleFileBytes]) -> String {
-  var text: [UInt8] = []
-  for file in files {
-    text.append(contentsOf: "\(file.bytes.count)\n".utf8)
-    text.append(contentsOf: file.bytes)
-  }
-  func hash(_ salt: UInt8) -> UInt64 {
-    (text + [salt]).withUnsafeBufferPointer { rd_hash64($0.baseAddress, UInt32(clamping: $0.count)) }
-  }
-  return [hash(1), hash(2)].map { word in
-    let digits = String(word, radix: 16)
-    return String(repeating: "0", count: 16 - digits.count) + digits
-  }.joined()
-}
