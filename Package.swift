@@ -41,7 +41,7 @@ let package = Package(
 
     library("Catalog", []),
     library("RuleLang", ["Catalog"]),
-    library("Runtime", ["Catalog", "CColumns"]),
+    library("Runtime", ["Catalog", "CColumns", "CZstd"]),
     library("Operators", ["Catalog", "Runtime", "CColumns", "CPcre2"]),
     library(
       "Connectors",

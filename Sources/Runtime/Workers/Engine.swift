@@ -57,10 +57,10 @@ public final class Engine: Sendable {
   private let workers: [Worker]
   private let threads: Mutex<[WorkerThread]> = Mutex([])
 
-  /// `partitions` become ordinals in the order of their identities, whatever order they come in. With `restored`
-  /// their readers stand where the stored state says.
+  /// `partitions` become ordinals in the order of their identities, whatever order they come in. `restored` is by
+  /// source; readers of such a source stand where the stored state says.
   public init(
-    graph: Graph, options: EngineOptions, partitions: [PartitionStart], restored: RestoredState? = nil,
+    graph: Graph, options: EngineOptions, partitions: [PartitionStart], restored: [RestoredState?] = [],
     sink: sending any RecordSink
   ) {
     precondition(options.workers > 0)
@@ -167,11 +167,9 @@ public final class Engine: Sendable {
   }
 
   private func result(_ request: BarrierRequest, _ parts: [BarrierPart]) -> BarrierResult {
-    var result = BarrierResult(
+    BarrierResult(
       request: request, partitions: stands(parts.map(\.snapshot), written: shared.merger.writtenAtBarrier),
-      sections: parts.flatMap(\.sections), alignNanos: 0)
-    if let began = parts.map(\.startNanos).min() { result.alignNanos = monotonicNanos() - began }
-    return result
+      sections: parts.flatMap(\.sections), pauseNanos: parts.map(\.pauseNanos).max() ?? 0)
   }
 
   /// Makes everything before a barrier durable; workers go on meanwhile.

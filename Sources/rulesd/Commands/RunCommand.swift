@@ -26,17 +26,19 @@ let runPage = CommandPage(
       "topic", "TYPE=NAME", repeatable: true,
       "the topic of a record type, such as alert=pages; default rulesd.metrics, rulesd.alerts, …"),
     .option("listen", "HOST:PORT", "the HTTP face; default 127.0.0.1:9464, port 0 takes a free one"),
-    .option("commit-every", "TIME", "how often offsets are committed; default 5s"),
+    .option("commit-every", "TIME", "how often offsets are committed; default 1s"),
     .option("workers", "N", "threads; default one per core"),
     .option("batch-rows", "N", "rows in a batch, 1 to 4096; default 4096"),
-    .option(
-      "set", "NAME=VALUE", letter: "X", repeatable: true, "a librdkafka property, such as for TLS"),
-  ],
+    .option("audit-log", "FILE", "append a JSON line for each start and stop to this file; default standard error"),
+  ] + httpFaceOptions + kafkaSecurityOptions,
   examples: [
     CommandExample("rulesd run rules/search-quality --kafka localhost:9092", "against a broker"),
     CommandExample(
-      "rulesd run rules/search-quality --kafka k1:9093 -X security.protocol=ssl --sink out.jsonl",
+      "rulesd run rules/search-quality --kafka k1:9093 --kafka-tls-ca ca.pem --sink out.jsonl",
       "over TLS, with the records in a file"),
+    CommandExample(
+      "rulesd run rules --kafka k1:9092 --listen 0.0.0.0:9464 --http-token-file token --audit-log audit.jsonl",
+      "reachable for others, who need the token"),
   ])
 
 let runCommand = Command(runPage) { arguments, environment in
@@ -44,14 +46,14 @@ let runCommand = Command(runPage) { arguments, environment in
   guard let brokers = arguments.text("kafka") else {
     throw CommandFailure.usage("run needs --kafka BROKERS", hint: "rulesd run --help shows an example")
   }
-  let setup = RunSetup(
+  var setup = RunSetup(
     brokers: brokers, group: arguments.text("group") ?? "rulesd",
-    properties: try arguments.pairs("set").map { KafkaProperty($0.name, $0.value) },
+    properties: try kafkaProperties(arguments, environment),
     fromBeginning: try arguments.choice("from", among: ["earliest", "latest"]) != "latest",
     isBounded: arguments.flag("until-end"),
     workers: try arguments.integer("workers", 1...256) ?? coreCount(),
     batchRows: try arguments.integer("batch-rows", 1...RecordBatch.rowsMax) ?? RecordBatch.rowsMax,
-    commitNanos: try arguments.duration("commit-every") ?? 5_000_000_000)
+    commitNanos: try arguments.duration("commit-every") ?? 1_000_000_000)
   let graph = buildPlan(program).lower()
   let topics = try recordTopics(arguments.pairs("topic"))
   let names = arguments.all("sink").isEmpty ? ["kafka"] : arguments.all("sink")
@@ -66,11 +68,24 @@ let runCommand = Command(runPage) { arguments, environment in
       return try KafkaSink(options: options)
     }
     let listen = try listenAddress(arguments.text("listen") ?? "127.0.0.1:9464")
+    setup.httpSecurity = try httpSecurity(arguments, host: listen.host, environment)
+    let audit = try auditLog(arguments, environment)
+    let revision = ruleRevision(try readRuleFiles(arguments.positionals))
+    let rules = program.metrics.map(\.name) + program.alerts.map(\.name)
     stopOnSignals()
-    try runDaemon(
-      setup, graph: graph, sink: sinks.count == 1 ? sinks[0] : FanOutSink(sinks), listen: listen,
-      environment
-    ) { stopSignal.load(ordering: .relaxed) }
+    audit.record(.start, revision: revision, rules: rules, .done())
+    do {
+      try runDaemon(
+        setup, graph: graph, sink: sinks.count == 1 ? sinks[0] : FanOutSink(sinks), listen: listen,
+        environment
+      ) { stopSignal.load(ordering: .relaxed) }
+    } catch {
+      audit.record(.stop, revision: revision, rules: rules, .failed(failureText(error)))
+      throw error
+    }
+    let isSignalled = stopSignal.load(ordering: .relaxed)
+    audit.record(
+      .stop, revision: revision, rules: rules, .done(isSignalled ? "by a signal" : "everything has been read"))
   } catch let failure as CommandFailure {
     throw failure
   } catch {
@@ -88,7 +103,13 @@ struct RunSetup {
   var isBounded = false
   var workers: Int
   var batchRows = RecordBatch.rowsMax
-  var commitNanos: Int64 = 5_000_000_000
+  var commitNanos: Int64 = 1_000_000_000
+  var checkpointNanos: Int64 = 10_000_000_000
+  /// Hash of the rule text.
+  var revision = ""
+  /// Where checkpoints go; without one state is rebuilt by reading again.
+  var store: (any CheckpointStore)?
+  var httpSecurity = HTTPSecurity()
 }
 
 /// Runs a graph over Kafka until it is told to stop, or to the topics' ends; serves HTTP meanwhile when
@@ -104,13 +125,24 @@ func runDaemon(
   var server: HTTPServer?
   if let listen {
     let startNanos = wallClockNanos()
-    server = try HTTPServer(bind: listen.host, port: listen.port) { request in
+    server = try HTTPServer(bind: listen.host, port: listen.port, security: setup.httpSecurity) { request in
       answer(request, board, graph: graph, startNanos: startNanos)
     }
-    environment.note("listening on http://\(listen.host):\(server?.port ?? listen.port)")
+    let scheme = setup.httpSecurity.isEncrypted ? "https" : "http"
+    environment.note("listening on \(scheme)://\(listen.host):\(server?.port ?? listen.port)")
   }
   defer { server?.stop() }
-  let sources = try graph.sources.map { node -> any LiveSource in
+  var options = CoordinatorOptions(
+    engine: EngineOptions(
+      workers: setup.workers, batchRows: setup.batchRows,
+      order: setup.isBounded ? .total : .bySource, isLive: true), group: setup.group)
+  options.commitNanos = setup.commitNanos
+  options.checkpointNanos = setup.checkpointNanos
+  options.isBounded = setup.isBounded
+  let daemon = try Daemon(
+    rules: RunningRules(graph: graph, revision: setup.revision), sink: sink, store: setup.store, options: options,
+    board: board
+  ) { node, _ in
     // Each source is a group of its own: two sources may read one topic, each at its own pace.
     var options = KafkaSourceOptions(
       brokers: setup.brokers, group: "\(setup.group).\(node.schema.name)", properties: setup.properties)
@@ -118,13 +150,6 @@ func runDaemon(
     options.untilEnd = setup.isBounded
     return try KafkaSource(schema: node.schema, options: options)
   }
-  let daemon = Daemon(
-    graph: graph, sources: sources, sink: SharedSink(sink),
-    options: DaemonOptions(
-      engine: EngineOptions(
-        workers: setup.workers, batchRows: setup.batchRows,
-        order: setup.isBounded ? .total : .bySource, isLive: true),
-      commitNanos: setup.commitNanos, isBounded: setup.isBounded), board: board)
   defer { sink.close() }
   try daemon.run(isStopping: isStopping)
   let status = board.current.before.adding(board.current.status)
@@ -136,6 +161,7 @@ func runDaemon(
 private func answer(
   _ request: HTTPRequest, _ board: StatusBoard, graph: Graph, startNanos: Int64
 ) -> HTTPResponse {
+  if request.method == "POST" { return .methodNotAllowed(allow: "GET, HEAD") }
   switch request.path {
   case "/healthz": return .text("ok\n")
   case "/readyz":
@@ -150,6 +176,18 @@ private func answer(
   case "/": return .text("rulesd: /metrics /healthz /readyz\n")
   default: return .notFound
   }
+}
+
+/// `--audit-log FILE`, or standard error.
+private func auditLog(
+  _ arguments: ParsedArguments, _ environment: CommandEnvironment
+) throws(CommandFailure) -> AuditLog {
+  if let path = arguments.text("audit-log") { return try AuditLog(path: path) }
+  return AuditLog(note: { _ in }, write: environment.errorWriter)
+}
+
+private func failureText(_ error: any Error) -> String {
+  (error as? CommandFailure)?.message ?? "\(error)"
 }
 
 /// Set by SIGTERM and SIGINT.
