@@ -220,18 +220,21 @@ private final class Lowering {
       windows: windows, inputTypes: upstream == nil ? [] : input.types,
       isOverWindows: upstream != nil,
       upstreamKeySlots: upstream?.keySlots.map { input.place($0) } ?? [],
-      upstreamNanos: upstream.map(reach) ?? 0)
+      upstreamNanos: upstream?.reachNanos ?? 0)
     aggregation.operatorID = panes.operatorID
     return aggregation
   }
 
+}
+
+extension WindowPlan {
   /// How far back in the source's time a row of these windows reaches.
-  private func reach(_ window: WindowPlan) -> Int64 {
-    guard let panes = window.panes else { return window.spec.sizeNanos }
-    let before = panes.input.window.map(reach) ?? 0
+  var reachNanos: Int64 {
+    guard let panes else { return spec.sizeNanos }
+    let before = panes.input.window?.reachNanos ?? 0
     // Not through `aggregation(panes)`: that lowers what stands behind these windows, us included.
     let lookback = PaneAggregation.lookbackNanos(
       functions: panes.states.map(\.function), windowNanos: panes.windows.map(\.spec.sizeNanos))
-    return window.spec.sizeNanos + lookback + before
+    return spec.sizeNanos + lookback + before
   }
 }

@@ -162,7 +162,7 @@ import Testing
       (
         "stream s = requests | window tumbling 1m | aggregate n = count()\n"
           + "stream t = requests | window tumbling 1m by route | aggregate n = count()\nmetric m2 = t.n",
-        "no, because metric m has windows without keys, not by service (a.rules:7); and 1 more"
+        "no, because metric m2 groups by route only, not by service (a.rules:8); and 1 more"
       ),
     ])
   func isSaidByCheckAndExplain(_ stream: String, _ answer: String) throws {

@@ -12,6 +12,7 @@ import Runtime
 ///   before begins again with the first whole window after the deploy, for every rule that reads it: windows are never
 ///   emitted half-filled;
 /// - a window of another size or hop begins with its first whole window after the deploy;
+/// - windows over the rows of windows that begin again are not emitted while those miss rows;
 /// - all other windows go on, and none of theirs is missing.
 ///
 /// An alert with the same id keeps its pending and firing label sets. Everything else starts empty.
@@ -60,6 +61,8 @@ public struct RuleSetChange: Sendable {
     case newWindow
     /// With the first whole window after the deploy: these aggregates (`PaneAggregation.State.id`) were not kept.
     case newAggregates([String])
+    /// When the windows whose rows it reads have begun again, with the first that lacks none of them.
+    case windowsBelow
   }
 
   /// Windows of one size and hop of an operator, after the change.
@@ -67,11 +70,26 @@ public struct RuleSetChange: Sendable {
     public var sizeNanos: Int64
     public var hopNanos: Int64
     public var start: WindowStart
+    /// How long nothing may be heard of it at most: event time from the latest row that was read before the deploy to the
+    /// end of the first window that comes. 0 for one that goes on.
+    public var gapNanos: Int64
     /// Rules that read it, sorted.
     public var rules: [String]
     /// The aggregates of `start`, as a rule would spell them.
     var missing: [String] = []
-    public var text: String { WindowSpec(sizeNanos: sizeNanos, hopNanos: hopNanos).ruleText }
+    var spec: WindowSpec { WindowSpec(sizeNanos: sizeNanos, hopNanos: hopNanos) }
+    public var text: String { spec.ruleText }
+
+    init(
+      _ window: RuleSetParts.Window, start: WindowStart, gapNanos: Int64, missing: [String] = []
+    ) {
+      sizeNanos = window.spec.sizeNanos
+      hopNanos = window.spec.hopNanos
+      self.start = start
+      self.gapNanos = gapNanos
+      rules = window.rules.sorted(by: utf8Precedes)
+      self.missing = missing
+    }
   }
 
   /// What keeps state: windows over one list of keys, or an alert.
@@ -191,15 +209,24 @@ extension RuleSetChange {
     func survivors(_ rules: Set<String>) -> Set<String> {
       rules.filter { old.rule[$0] != nil && old.rule[$0]?.kind == new.rule[$0]?.kind }
     }
+    /// Windows of the new operators, by operator: those below come first.
+    var windows: [String: [Window]] = [:]
     for part in new.operators {
+      let below = part.below.flatMap { windows[$0] }?.first { $0.spec == part.belowSpec }
       let rules = part.rules.sorted(by: utf8Precedes)
       if let before = old.operatorWith[part.id] {
         var entry = Operator(
           id: part.id, kind: part.kind, title: part.title, fate: .kept, reasons: [], windows: [], rules: rules,
           losers: [])
-        compareWindows(of: part, with: before, survivors(part.rules.intersection(before.rules)), &entry)
+        compareWindows(of: part, with: before, below, survivors(part.rules.intersection(before.rules)), &entry)
+        windows[part.id] = entry.windows
         operators.append(entry)
         continue
+      }
+      windows[part.id] = part.windows.map { window in
+        let gap = window.spec.sizeNanos + window.spec.hopNanos + part.lookbackNanos()
+          + max(part.upstreamNanos, below?.gapNanos ?? 0)
+        return Window(window, start: .newWindow, gapNanos: gap)
       }
       // What those of its rules that were there before had in its place, and no longer use.
       let left = survivors(part.rules)
@@ -221,9 +248,7 @@ extension RuleSetChange {
         Operator(
           id: part.id, kind: part.kind, title: part.title, fate: before == nil ? .new : .rebuilt,
           replaces: before?.id, reasons: before.map { reasons($0, part, old, new) } ?? [],
-          windows: part.windows.map {
-            Window(sizeNanos: $0.spec.sizeNanos, hopNanos: $0.spec.hopNanos, start: .newWindow, rules: $0.rules.sorted(by: utf8Precedes))
-          },
+          windows: windows[part.id] ?? [],
           rules: rules, losers: losers.sorted(by: utf8Precedes)))
     }
     for part in old.operators where new.operatorWith[part.id] == nil && !replaced.contains(part.id) {
@@ -242,26 +267,35 @@ extension RuleSetChange {
   }
 
   private static func compareWindows(
-    of part: RuleSetParts.Operator, with before: RuleSetParts.Operator, _ survivors: Set<String>,
+    of part: RuleSetParts.Operator, with before: RuleSetParts.Operator, _ below: Window?, _ survivors: Set<String>,
     _ entry: inout Operator
   ) {
     let known = Set(before.states.map(\.id))
+    let lookback = before.lookbackNanos()
     var losers: Set<String> = []
     for window in part.windows {
       let missing = part.states.filter { window.states.contains($0.id) && !known.contains($0.id) }
       let start: WindowStart
       let had = before.windows.first { $0.spec == window.spec }
+      let isBelow = below.map { $0.start != .goesOn } ?? false
+      let needed = part.lookbackNanos(of: window.states)
+      // What an aggregate looks back at must be there as well.
+      var gap = window.spec.sizeNanos + window.spec.hopNanos
       if had == nil {
         start = .newWindow
+        if needed > lookback { gap += needed }
+      } else if !missing.isEmpty {
+        start = .newAggregates(missing.map(\.id))
+        gap += part.lookbackNanos(of: Set(missing.map(\.id)))
       } else {
-        start = missing.isEmpty ? .goesOn : .newAggregates(missing.map(\.id))
+        start = isBelow ? .windowsBelow : .goesOn
       }
+      if isBelow { gap += (below?.gapNanos ?? 0) + needed }
       if start != .goesOn { losers.formUnion(window.rules.intersection(survivors)) }
       if had != nil, start != .goesOn { entry.fate = .partlyKept }
       entry.windows.append(
         Window(
-          sizeNanos: window.spec.sizeNanos, hopNanos: window.spec.hopNanos, start: start,
-          rules: window.rules.sorted(by: utf8Precedes), missing: missing.map(\.text)))
+          window, start: start, gapNanos: start == .goesOn ? 0 : gap, missing: missing.map(\.text)))
     }
     // A rule may have had these windows and another operator take their place: that is told there.
     entry.losers = losers.sorted(by: utf8Precedes)

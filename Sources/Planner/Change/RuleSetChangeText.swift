@@ -117,6 +117,11 @@ extension RuleSetChange.Operator {
         "windows \(window.text) begin again: nothing kept \(window.missing.joined(separator: ", ")) before",
         "  \(Self.startText(window)); for \(readers)",
       ]
+    case .windowsBelow:
+      return [
+        "windows \(window.text) begin again when those whose rows they read have",
+        "  up to \(Value.duration(Double(window.gapNanos)).ruleText) without results; for \(readers)",
+      ]
     }
   }
 
@@ -126,9 +131,7 @@ extension RuleSetChange.Operator {
 
   /// When it is heard of again.
   private static func startText(_ window: RuleSetChange.Window) -> String {
-    let (wait, overflows) = window.sizeNanos.addingReportingOverflow(window.hopNanos)
-    let text = Value.duration(Double(overflows ? Int64.max : wait)).ruleText
-    return "start with the first whole one after the deploy, up to \(text) without results"
+    "start with the first whole one after the deploy, up to \(Value.duration(Double(window.gapNanos)).ruleText) without results"
   }
 }
 
@@ -187,7 +190,10 @@ extension RuleSetChange {
       case .newAggregates(let ids):
         member("start", "new_aggregates", to: &out)
         member("aggregates", ids, to: &out)
+      case .windowsBelow: member("start", "windows_below", to: &out)
       }
+      out.append(json: ",\"gap_seconds\":")
+      out.append(json: Double(window.gapNanos) / 1e9)
       member("rules", window.rules, to: &out)
       out.append(json: "}")
     }

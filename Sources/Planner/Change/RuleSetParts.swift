@@ -25,13 +25,22 @@ struct RuleSetParts {
     var source: String
     /// What it owes to the source.
     var sourceFacets: [Facet]
-    /// The operator whose windows it reads.
+    /// The operator whose windows it reads, which windows these are, and how far back they reach.
     var below: String?
+    var belowSpec: WindowSpec?
+    var upstreamNanos: Int64 = 0
     var level: Int
     var family: Int64
     var rules: Set<String>
-    var states: [(id: String, text: String)]
-    var windows: [(spec: WindowSpec, states: Set<String>, rules: Set<String>)]
+    var states: [(id: String, function: String, text: String)]
+    var windows: [Window]
+  }
+
+  struct Window {
+    var spec: WindowSpec
+    /// Aggregates that it gives, by `PaneAggregation.State.id`.
+    var states: Set<String>
+    var rules: Set<String>
   }
 
   var rules: [Rule] = []
@@ -122,17 +131,22 @@ struct RuleSetParts {
   }
 
   private mutating func add(_ panes: PanesPlan, _ source: SourcePlan, _ names: SlotNames) {
-    let states = panes.states.map { (id: $0.id, text: names.text(of: $0, constants: $0.constants)) }
+    let states = panes.states.map {
+      (id: $0.id, function: $0.function, text: names.text(of: $0, constants: $0.constants))
+    }
     operators.append(
       Operator(
         id: panes.operatorID, kind: "window",
         title: "windows over \(source.definition.name) \(panes.keyText(names))", facets: panes.ownFacets,
         deepFacets: panes.input.belowFacets, source: source.definition.name,
         sourceFacets: source.definition.identityFacets(reading: panes.fields),
-        below: panes.input.window?.panes?.operatorID, level: panes.level, family: panes.family,
+        below: panes.input.window?.panes?.operatorID, belowSpec: panes.input.window?.spec,
+        upstreamNanos: panes.input.window?.reachNanos ?? 0, level: panes.level, family: panes.family,
         rules: panes.users, states: states,
         windows: panes.windows.map { window in
-          (window.spec, Set(window.outputs.map { panes.states[$0.output.state].id }), window.users)
+          Window(
+            spec: window.spec, states: Set(window.outputs.map { panes.states[$0.output.state].id }),
+            rules: window.users)
         }))
   }
 
@@ -152,5 +166,14 @@ struct RuleSetParts {
   private func sourceFacets(_ rows: RowSetPlan, _ slots: [Int], _ source: SourcePlan) -> [Facet] {
     let fields = rows.fields(behind: slots).subtracting([source.definition.time.field])
     return source.definition.facets(reading: fields)
+  }
+}
+
+extension RuleSetParts.Operator {
+  /// How far back before a window the values of these of its states reach; of all when nil.
+  func lookbackNanos(of ids: Set<String>? = nil) -> Int64 {
+    PaneAggregation.lookbackNanos(
+      functions: states.filter { ids?.contains($0.id) ?? true }.map(\.function),
+      windowNanos: windows.map(\.spec.sizeNanos))
   }
 }

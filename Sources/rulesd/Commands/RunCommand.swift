@@ -198,7 +198,11 @@ private func failureText(_ error: any Error) -> String {
 /// Set by SIGTERM and SIGINT.
 private let stopSignal = Atomic<Bool>(false)
 
+/// Set by SIGHUP: the rules are to be read again. Whoever does so takes it back first, or a signal that comes meanwhile is lost.
+let reloadSignal = Atomic<Bool>(false)
+
 private func stopOnSignals() {
+  signal(SIGHUP) { _ in reloadSignal.store(true, ordering: .relaxed) }
   for number in [SIGTERM, SIGINT] {
     signal(number) { _ in stopSignal.store(true, ordering: .relaxed) }
   }
