@@ -37,6 +37,7 @@ let package = Package(
     .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
     .systemLibrary(
       name: "CMicrohttpd", pkgConfig: "libmicrohttpd", providers: [.apt(["libmicrohttpd-dev"])]),
+    .systemLibrary(name: "CPq", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
     .systemLibrary(name: "CPcre2", pkgConfig: "libpcre2-8", providers: [.apt(["libpcre2-dev"])]),
 
     library("Catalog", []),
@@ -45,7 +46,7 @@ let package = Package(
     library("Operators", ["Catalog", "Runtime", "CColumns", "CPcre2"]),
     library(
       "Connectors",
-      ["Catalog", "Runtime", "CColumns", "CDecode", "CRdkafka", "CZlib", "CZstd", "CMicrohttpd"]),
+      ["Catalog", "Runtime", "CColumns", "CDecode", "CRdkafka", "CZlib", "CZstd", "CMicrohttpd", "CPq"]),
     library("Planner", ["Catalog", "RuleLang", "Runtime", "Operators", "CColumns"]),
     library("Traffic", []),
     .executableTarget(

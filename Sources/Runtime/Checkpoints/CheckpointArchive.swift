@@ -5,6 +5,15 @@ public struct SectionContent {
   public var keys: Int
   /// Hands the stored bytes on, once; returns how many bytes they stand for.
   public var produce: (_ take: @escaping (UnsafeRawBufferPointer) throws -> Void) throws -> Int
+  public init(
+    operatorID: String, scope: SectionScope, keys: Int,
+    produce: @escaping (_ take: @escaping (UnsafeRawBufferPointer) throws -> Void) throws -> Int
+  ) {
+    self.operatorID = operatorID
+    self.scope = scope
+    self.keys = keys
+    self.produce = produce
+  }
 }
 
 /// A checkpoint, or what is left of one, as a person meets it in a store.
@@ -14,6 +23,11 @@ public struct SurveyedCheckpoint: Sendable {
   public var manifest: CheckpointManifest?
   /// What is wrong with its manifest; nil also when it has none: then it is being written, or was left by a crash.
   public var problem: String?
+  public init(name: String, manifest: CheckpointManifest? = nil, problem: String? = nil) {
+    self.name = name
+    self.manifest = manifest
+    self.problem = problem
+  }
 }
 
 /// What stores offer to those who look into them, besides what a daemon needs. All throw `CheckpointFailure`.
@@ -81,6 +95,23 @@ extension CheckpointArchive {
 }
 
 extension StoredSection {
+  /// Takes a section's bytes through `take` and notes their number and checksum.
+  public init(
+    storing content: SectionContent, file: String, offset: Int,
+    _ take: @escaping (UnsafeRawBufferPointer) throws -> Void
+  ) throws {
+    var checksum = Checksum()
+    var count = 0
+    let rawBytes = try content.produce { piece in
+      checksum.update(piece)
+      count += piece.count
+      try take(piece)
+    }
+    self.init(
+      operatorID: content.operatorID, scope: content.scope, keys: max(0, content.keys), file: file, offset: offset,
+      storedBytes: count, rawBytes: rawBytes, checksum: checksum.value)
+  }
+
   /// For messages.
   public var title: String {
     switch scope {
@@ -92,13 +123,13 @@ extension StoredSection {
 }
 
 /// Which of these checkpoints go when the newest `keep` stay: savepoints and `alive` ones never do.
-func prunable(_ manifests: [CheckpointManifest], keep: Int, alive: Set<String>) -> [CheckpointManifest] {
+public func prunable(_ manifests: [CheckpointManifest], keep: Int, alive: Set<String>) -> [CheckpointManifest] {
   manifests.filter { !$0.isSavepoint }.sorted { ($0.number, $0.name) < ($1.number, $1.name) }
     .dropLast(max(0, keep)).filter { !alive.contains($0.name) }
 }
 
 /// Names come from manifests and command lines and become paths: letters, digits, `-`, `_` and `.`, not first.
-func isCheckpointName(_ name: String) -> Bool {
+public func isCheckpointName(_ name: String) -> Bool {
   guard let first = name.utf8.first, first != UInt8(ascii: "."), name.utf8.count <= 100 else { return false }
   return name.utf8.allSatisfy { isPlain($0) }
 }

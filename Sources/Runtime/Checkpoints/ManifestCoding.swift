@@ -1,10 +1,21 @@
+extension CheckpointManifest {
+  /// What is read back is never longer.
+  public static let encodedBytesMax = ManifestCoding.bytesMax
+
+  /// As every store keeps it: JSON with a checksum. Throws when it would be too long to be read.
+  public func encoded() throws(CheckpointFailure) -> [UInt8] { try ManifestCoding.encode(self) }
+
+  /// Throws for anything but what `encoded` gave, byte for byte.
+  public init(encoded bytes: [UInt8]) throws(CheckpointFailure) { self = try ManifestCoding.decode(bytes) }
+}
+
 /// A manifest as JSON that a person can read: one partition, operator or section a line.
 ///
 /// Numbers that a double may not hold are strings. The last member is the checksum (XXH64) of all bytes in front of
 /// it, so that any change of any byte shows.
 enum ManifestCoding {
   static let version = 1
-  /// Some 300,000 sections. What is read back is never longer.
+  /// Some 300,000 sections.
   static let bytesMax = 64 << 20
   private static let format = "rulesd checkpoint"
   private static let seal = Array(",\n  \"checksum\": \"".utf8)

@@ -17,7 +17,6 @@ final class StateFileWriter {
   private var fileCount = 0
   private var length = 0
   private var buffer: [UInt8] = []
-  private var checksum = Checksum()
 
   init(files: any FileSystem, directory: String, fileBytes: Int) {
     self.files = files
@@ -31,15 +30,7 @@ final class StateFileWriter {
   func write(_ content: SectionContent) throws -> StoredSection {
     if length >= fileBytes { try finishFile() }
     if open == nil { try beginFile() }
-    let start = length
-    checksum = Checksum()
-    let rawBytes = try content.produce { piece in
-      self.checksum.update(piece)
-      try self.append(piece)
-    }
-    return StoredSection(
-      operatorID: content.operatorID, scope: content.scope, keys: max(0, content.keys), file: name, offset: start,
-      storedBytes: length - start, rawBytes: rawBytes, checksum: checksum.value)
+    return try StoredSection(storing: content, file: name, offset: length) { try self.append($0) }
   }
 
   private func append(_ piece: UnsafeRawBufferPointer) throws {
