@@ -101,4 +101,25 @@ private final class ExtremeState<Stored: Comparable & BitwiseCopyable>: Aggregat
   }
 
   override var bytes: Int { values.count * 9 }
+
+  /// 16 and 17: least and greatest int; 18 and 19: least and greatest double.
+  override var kind: UInt8 { (Stored.self == Int64.self ? 16 : 18) + (wantsMax ? 1 : 0) }
+  override func copy() -> AggregateState {
+    let copy = ExtremeState(wantsMax: wantsMax, start: start)
+    copy.values = NativeArray(copying: values)
+    copy.present = NativeArray(copying: present)
+    return copy
+  }
+  override func encode(into writer: StateWriter) {
+    writer.append(values)
+    writer.append(present)
+  }
+  override func restore(from reader: inout StateReader, groups: Int) throws(StateCorruption) {
+    values = try reader.array(of: Stored.self, groups: groups)
+    // Only NaN differs from itself.
+    for group in 0..<groups where values[group] != values[group] {
+      throw StateCorruption("an extreme of the state is no number")
+    }
+    present = try reader.flags(groups: groups)
+  }
 }

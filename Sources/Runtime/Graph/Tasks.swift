@@ -10,6 +10,10 @@ open class RowTask {
   /// Behind a window: all rows of the windows that end at `end` have been processed. That is the evaluation of an alert.
   open func windowEnded(_ end: Int64) {}
 
+  /// Behind a window: the window that ends at `end` cannot be evaluated, because rows or aggregates of it are
+  /// missing. Nothing is known of it, so alerts stay as they are, and windows over its rows are not whole either.
+  open func windowSkipped(_ end: Int64) {}
+
   /// Behind a window: whether `windowEnded` without rows would do nothing, so that empty windows may be skipped.
   open var isQuiet: Bool { true }
 
@@ -51,10 +55,19 @@ open class PartialTask: RowTask {
 public final class RowsChunk: @unchecked Sendable {
   // @unchecked: as PanePartial.
   public let batch: Batch
+  /// Set instead of rows: the window that ends here was not evaluated, so its rows are missing.
+  public let skippedEnd: Int64?
   private let arena: ArenaBox
   public init(batch: Batch, arena: ArenaBox) {
     self.batch = batch
     self.arena = arena
+    skippedEnd = nil
+  }
+
+  public init(skippedEnd: Int64) {
+    batch = Batch(types: [], capacity: 0)
+    arena = ArenaBox()
+    self.skippedEnd = skippedEnd
   }
 }
 
@@ -190,7 +203,12 @@ public final class TaskContext {
 
   /// Keyed tasks with state, also of the contexts derived from this one.
   final class StateRegistry {
-    var tasks: [any StatefulTask] = []
+    /// Whoever made a task owns it; most of them hold the context.
+    struct Entry {
+      weak var task: (any StatefulTask)?
+    }
+    var entries: [Entry] = []
+    var partitionNames: [String] = []
   }
 
   final class RowsSender {
@@ -222,8 +240,15 @@ public final class TaskContext {
   }
 
   /// A keyed task with state says so when it is made; in the same order on every worker.
-  public func register(stateful task: any StatefulTask) { registry.tasks.append(task) }
-  public var statefulTasks: [any StatefulTask] { registry.tasks }
+  public func register(stateful task: any StatefulTask) { registry.entries.append(.init(task: task)) }
+  public var statefulTasks: [any StatefulTask] { registry.entries.compactMap(\.task) }
+
+  /// What a partition is called in every run, by its ordinal in this one: stored panes are told apart by it.
+  /// Set before anything is captured or restored.
+  public var partitionNames: [String] {
+    get { registry.partitionNames }
+    set { registry.partitionNames = newValue }
+  }
 
   /// A partial task tells the worker that it has panes to close.
   public func register(_ task: PartialTask, exchange: Int) { partials[exchange] = task }
