@@ -165,17 +165,22 @@ public final class PanesPlan {
   let source: SourcePlan
   let level: Int
   let keySlots: [Int]
+  /// What the rules say; panes with a limit are cut by it, so they are not shared with windows of other panes.
+  let keyLimit: Int?
   var paneNanos: Int64
   private(set) var states: [PaneAggregation.State] = []
   var windows: [WindowPlan] = []
   var users: Set<String> = []
 
-  init(number: Int, input: RowSetPlan, source: SourcePlan, level: Int, keySlots: [Int], paneNanos: Int64) {
+  init(
+    number: Int, input: RowSetPlan, source: SourcePlan, level: Int, keySlots: [Int], keyLimit: Int?, paneNanos: Int64
+  ) {
     self.number = number
     self.input = input
     self.source = source
     self.level = level
     self.keySlots = keySlots
+    self.keyLimit = keyLimit
     self.paneNanos = paneNanos
   }
 

@@ -87,6 +87,8 @@ struct WindowSyntax {
   /// `nil` for a tumbling window.
   var hop: ExprSyntax?
   var keys: [NameSyntax] = []
+  /// `limit N keys`
+  var keyLimit: ExprSyntax?
 }
 
 struct MetricSyntax {

@@ -29,6 +29,10 @@ let runPage = CommandPage(
     .option("commit-every", "TIME", "how often offsets are committed; default 5s"),
     .option("workers", "N", "threads; default one per core"),
     .option("batch-rows", "N", "rows in a batch, 1 to 4096; default 4096"),
+    .option(
+      "key-limit", "N",
+      "most keys in a pane of a partition, for windows without `limit N keys`; default 1000000"),
+    .option("memory-limit", "SIZE", "keyed state beyond which partitions wait, such as 2GiB; default none"),
     .option("audit-log", "FILE", "append a JSON line for each start and stop to this file; default standard error"),
   ] + httpFaceOptions + kafkaSecurityOptions,
   examples: [
@@ -54,7 +58,8 @@ let runCommand = Command(runPage) { arguments, environment in
     workers: try arguments.integer("workers", 1...256) ?? coreCount(),
     batchRows: try arguments.integer("batch-rows", 1...RecordBatch.rowsMax) ?? RecordBatch.rowsMax,
     commitNanos: try arguments.duration("commit-every") ?? 5_000_000_000)
-  let graph = buildPlan(program).lower()
+  setup.stateBytesMax = try byteCount("memory-limit", arguments) ?? 0
+  let graph = buildPlan(program).lower(keyLimit: try keyLimit(arguments))
   let topics = try recordTopics(arguments.pairs("topic"))
   let names = arguments.all("sink").isEmpty ? ["kafka"] : arguments.all("sink")
   do {
@@ -105,6 +110,8 @@ struct RunSetup {
   var batchRows = RecordBatch.rowsMax
   var commitNanos: Int64 = 5_000_000_000
   var httpSecurity = HTTPSecurity()
+  /// 0 for no limit.
+  var stateBytesMax = 0
 }
 
 /// Runs a graph over Kafka until it is told to stop, or to the topics' ends; serves HTTP meanwhile when
@@ -135,12 +142,13 @@ func runDaemon(
     options.untilEnd = setup.isBounded
     return try KafkaSource(schema: node.schema, options: options)
   }
+  var engineOptions = EngineOptions(
+    workers: setup.workers, batchRows: setup.batchRows, order: setup.isBounded ? .total : .bySource, isLive: true)
+  engineOptions.stateBytesMax = setup.stateBytesMax
   let daemon = Daemon(
     graph: graph, sources: sources, sink: SharedSink(sink),
     options: DaemonOptions(
-      engine: EngineOptions(
-        workers: setup.workers, batchRows: setup.batchRows,
-        order: setup.isBounded ? .total : .bySource, isLive: true),
+      engine: engineOptions,
       commitNanos: setup.commitNanos, isBounded: setup.isBounded), board: board)
   defer { sink.close() }
   try daemon.run(isStopping: isStopping)
@@ -157,7 +165,7 @@ private func answer(
   switch request.path {
   case "/healthz": return .text("ok\n")
   case "/readyz":
-    let problems = board.current.problems
+    let problems = board.current.problems + memoryProblems(board.current.status)
     return problems.isEmpty
       ? .text("ready\n") : .text(problems.map { "not ready: \($0)\n" }.joined(), status: 503)
   case "/metrics":
@@ -168,6 +176,12 @@ private func answer(
   case "/": return .text("rulesd: /metrics /healthz /readyz\n")
   default: return .notFound
   }
+}
+
+/// What `/readyz` says while state is over its limit.
+private func memoryProblems(_ status: EngineStatus) -> [String] {
+  status.isOverStateLimit
+    ? ["keyed state (\(grouped(status.stateBytes)) bytes) exceeds --memory-limit: partitions wait"] : []
 }
 
 /// `--audit-log FILE`, or standard error.
