@@ -94,6 +94,11 @@ public struct PaneAggregation: ExchangeDefinition, RowTaskDefinition {
   public var upstreamKeySlots: [Int]
   /// How far back before a row's time the windows reach that it comes from.
   public var upstreamNanos: Int64
+  /// Most keys in a pane of one partition. Rows of further keys are counted and dropped: in the order of offsets and
+  /// before anything is exchanged, so that neither batches nor workers change which.
+  public var keyLimit = Int.max
+  /// Where neither the rule nor the command line says anything.
+  public static let keyLimitDefault = 1_000_000
 
   public init(
     exchange: Int, paneNanos: Int64, keySlots: [Int], keyTypes: [PhysicalType], states: [State],

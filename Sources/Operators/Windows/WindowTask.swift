@@ -209,10 +209,13 @@ final class WindowTask: KeyedTask {
       keys = max(keys, pane.table.count)
       bytes += pane.bytes
     }
+    // Every shard holds these same panes until it has taken its keys out of them.
     for partials in arrived.values {
-      for partial in partials { bytes += partial.pane.bytes }
+      for partial in partials { bytes += partial.pane.bytes / context.shardCount }
     }
-    return (keys, bytes)
+    let open: (keys: Int, bytes: Int) = inner?.stateSize ?? (0, 0)
+    for chunk in waiting { bytes += chunk.batch.rowCount * (8 + 16 * definition.inputTypes.count) }
+    return (max(keys, open.keys), bytes + open.bytes)
   }
 }
 

@@ -41,6 +41,11 @@ open class PartialTask: RowTask {
     partition: Int, watermark: Int64, emit: (PanePartial) -> Void
   ) {}
 
+  /// Keys (of the largest pane) and bytes in open panes, for `/metrics` and the memory limit.
+  open var stateSize: (keys: Int, bytes: Int) { (0, 0) }
+  /// Rows that were not taken because their pane held as many keys as it may.
+  open var rowsOverLimit: Int { 0 }
+
   /// Start of the earliest pane that is still open for the partition.
   open func firstOpenPane(partition: Int) -> Int64? { nil }
 
@@ -106,10 +111,13 @@ public struct Exchange: Sendable {
   public var source: Int
   public var level: Int
   public var definition: any ExchangeDefinition
-  public init(source: Int, level: Int, definition: any ExchangeDefinition) {
+  /// Rules that use it, sorted: whose state it is.
+  public var rules: [String]
+  public init(source: Int, level: Int, definition: any ExchangeDefinition, rules: [String] = []) {
     self.source = source
     self.level = level
     self.definition = definition
+    self.rules = rules
   }
 }
 

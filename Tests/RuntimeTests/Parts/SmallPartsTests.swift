@@ -227,7 +227,7 @@ import Testing
 
 @Suite struct ProgressTests {
   @Test func nobodyRunsFarAhead() {
-    let progress = Progress(partitions: 3, leadNanos: 60)
+    let progress = Progress(sources: [0, 0, 0], leadNanos: 60)
     // Nobody knows yet where the others are.
     #expect(progress.mayRead(0, watermark: beforeAllTime))
     #expect(!progress.mayRead(0, watermark: 100))
