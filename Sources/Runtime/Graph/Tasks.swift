@@ -208,6 +208,7 @@ public final class TaskContext {
   public private(set) var partials: [Int: PartialTask] = [:]
   private var sharedObjects: [ObjectIdentifier: AnyObject] = [:]
   private let registry: StateRegistry
+  private var windows: TaskContext?
 
   /// Keyed tasks with state, also of the contexts derived from this one.
   final class StateRegistry {
@@ -240,11 +241,14 @@ public final class TaskContext {
     self.sender = sender
   }
 
-  /// The context of tasks behind windows: the same but for smaller batches.
+  /// The context of tasks behind windows: the same but for smaller batches. All of them have one, and what is shared in it.
   public func forWindows() -> TaskContext {
-    TaskContext(
+    if let windows { return windows }
+    let made = TaskContext(
       shard: shard, shardCount: shardCount, batchRows: min(batchRows, Self.windowRowsMax),
       output: output, sender: sender, registry: registry)
+    windows = made
+    return made
   }
 
   /// A keyed task with state says so when it is made; in the same order on every worker.
