@@ -496,6 +496,23 @@ public final class KafkaSource: LiveSource {
 
   // MARK: Offsets
 
+  public func committedMetadata() throws -> [String] {
+    guard let count = partitionCount() else { throw KafkaFailure("the partitions of \(topic) cannot be asked for") }
+    let list = KafkaPartitions((0..<count).map { (topic, $0, Int64(RD_KAFKA_OFFSET_INVALID)) })
+    let status = rd_kafka_committed(client.handle, list.list, Self.questionMillis)
+    guard status == RD_KAFKA_RESP_ERR_NO_ERROR else {
+      throw KafkaFailure("the committed offsets of group \(options.group) cannot be read: \(kafkaText(status))")
+    }
+    return try (0..<list.count).compactMap { index in
+      guard list[index].err == RD_KAFKA_RESP_ERR_NO_ERROR else {
+        throw KafkaFailure("the committed offsets of group \(options.group) cannot be read")
+      }
+      guard let bytes = list[index].metadata else { return nil }
+      return String(
+        decoding: UnsafeRawBufferPointer(start: bytes, count: list[index].metadata_size), as: UTF8.self)
+    }
+  }
+
   /// Blocks until the group's coordinator has answered, for at most ten seconds.
   public func commit(_ points: [CommitPoint]) throws {
     guard !points.isEmpty else { return }

@@ -162,6 +162,11 @@ public final class SimulatedSource: LiveSource {
 
   public func setLeading(_ isLeading: Bool) { isFollowingLead = isLeading }
 
+  public func committedMetadata() throws -> [String] {
+    let places = (0..<log.partitionCount(topic)).map { SimulatedPlace(topic, Int32($0)) }
+    return try log.committedOffsets(options.group, places).compactMap { $0?.metadata }
+  }
+
   public func commit(_ points: [CommitPoint]) throws {
     guard !points.isEmpty else { return }
     do {
