@@ -27,7 +27,8 @@ final class Reloader: @unchecked Sendable {
   }
 
   private let paths: [String]
-  private let watcher: RuleWatcher?
+  private var watcher: RuleWatcher?
+  private var nextLookNanos: Int64 = 0
   private let board: StatusBoard
   private let environment: CommandEnvironment
   private let audit: AuditLog?
@@ -55,7 +56,7 @@ final class Reloader: @unchecked Sendable {
     self.environment = environment
     self.audit = audit
     self.check = check
-    watcher = watches ? RuleWatcher(paths: paths) : nil
+    watcher = watches ? RuleWatcher(paths: paths, revision: revision) : nil
   }
 
   /// From the HTTP face's thread: asks, and waits for what became of it.
@@ -84,7 +85,7 @@ final class Reloader: @unchecked Sendable {
       return (asked.isWaiting, asked.peer)
     }
     let isSignalled = reloadSignal.exchange(false, ordering: .relaxed)
-    let isChanged = watcher?.poll() ?? false
+    let isChanged = looksForChange()
     guard isAsked || isSignalled || isChanged else { return nil }
     let (answer, rules) = compile(by: peer, isExplicit: isAsked || isSignalled)
     if isAsked {
@@ -94,6 +95,13 @@ final class Reloader: @unchecked Sendable {
       }
     }
     return rules
+  }
+
+  private func looksForChange() -> Bool {
+    let now = monotonicNanos()
+    guard now >= nextLookNanos else { return false }
+    nextLookNanos = now + RuleWatcher.intervalNanos
+    return watcher?.poll() != nil
   }
 
   private func compile(by peer: HTTPPeer?, isExplicit: Bool) -> (Answer, RunningRules?) {

@@ -49,8 +49,9 @@ func runDaemon(
   var server: HTTPServer?
   if let listen {
     let startNanos = wallClockNanos()
+    let reloader = setup.reloader
     server = try HTTPServer(bind: listen.host, port: listen.port, security: setup.httpSecurity) { request in
-      answer(request, board, setup.reloader, startNanos: startNanos)
+      answer(request, board, reloader, startNanos: startNanos)
     }
     let scheme = setup.httpSecurity.isEncrypted ? "https" : "http"
     environment.note("listening on \(scheme)://\(listen.host):\(server?.port ?? listen.port)")
