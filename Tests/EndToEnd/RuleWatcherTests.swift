@@ -19,13 +19,13 @@ import Testing
   /// A watcher that has settled on what is there.
   private func settled(_ paths: [String]) throws -> RuleWatcher {
     var watcher = RuleWatcher(paths: paths, revision: try revision(paths))
-    for _ in 0..<4 { #expect(watcher.look() == nil) }
+    for _ in 0..<4 { #expect(watcher.poll() == nil) }
     return watcher
   }
 
   /// Looks until something is told, at most so many times; how many looks it took.
   private func looks(_ watcher: inout RuleWatcher, max: Int = 6) -> (count: Int, revision: String)? {
-    for count in 1...max { if let revision = watcher.look() { return (count, revision) } }
+    for count in 1...max { if let revision = watcher.poll() { return (count, revision) } }
     return nil
   }
 
@@ -39,7 +39,7 @@ import Testing
     let directory = try TemporaryDirectory()
     try write("1", directory.path("rules/a.rules"))
     var watcher = try settled([directory.path("rules")])
-    for _ in 0..<20 { #expect(watcher.look() == nil) }
+    for _ in 0..<20 { #expect(watcher.poll() == nil) }
     // Neither other files, nor hidden ones, nor a touch.
     try write("x", directory.path("rules/readme.md"))
     try write("x", directory.path("rules/.a.rules.swp"))
@@ -61,7 +61,7 @@ import Testing
     // While it goes on changing nothing is told.
     for step in 0..<5 {
       try write(String(repeating: "3", count: step + 3), "\(path)/a.rules")
-      #expect(watcher.look() == nil)
+      #expect(watcher.poll() == nil)
     }
     #expect(looks(&watcher)?.count == 1)
     #expect(looks(&watcher) == nil)
@@ -73,7 +73,7 @@ import Testing
     try write("1", path)
     var watcher = try settled([path])
     try write("2", path)
-    #expect(watcher.look() == nil)
+    #expect(watcher.poll() == nil)
     // Back again before it was still.
     try write("1", path)
     #expect(looks(&watcher) == nil)
@@ -191,20 +191,6 @@ import Testing
     #expect(looks(&watcher) == nil)
   }
 
-  /// However often it is asked, it looks once a second.
-  @Test func looksOnceASecond() throws {
-    let directory = try TemporaryDirectory()
-    let path = directory.path("a.rules")
-    try write("1", path)
-    var watcher = RuleWatcher(paths: [path], revision: "another")
-    let second = RuleWatcher.intervalNanos
-    // The first look sees it, the second finds it still.
-    var told: [Int64] = []
-    for tenth in Int64(0)..<40 where watcher.poll(nowNanos: 5 * second + tenth * second / 10) != nil { told.append(tenth) }
-    #expect(told == [10])
-    #expect(watcher.revision == (try revision([path])))
-  }
-
   /// Random edits: after enough quiet looks the watcher has told of the content that is there, if it is another than the
   /// one told before, and never told one twice in a row.
   @Test(arguments: 0..<10) func neverMissesAndNeverRepeats(_ seed: Int) throws {
@@ -226,7 +212,7 @@ import Testing
       }
       let quiet = random.next(4)
       for _ in 0..<quiet {
-        guard let revision = watcher.look() else { continue }
+        guard let revision = watcher.poll() else { continue }
         #expect(revision != told)
         told = revision
       }

@@ -1,5 +1,4 @@
 import Glibc
-import Runtime
 
 /// Notices that the rule files that `run` was given have changed: their bytes, which there are, or where a symbolic link
 /// on the way leads, as Kubernetes (`..data`) and git-sync swap whole directories.
@@ -12,7 +11,7 @@ import Runtime
 /// change. What counts then is the bytes: a file that was only touched, or that was changed and changed back, is none.
 /// Each content is told once, whether or not it compiles.
 struct RuleWatcher {
-  /// How long after one look the next is.
+  /// How often `poll` is to be called.
   static let intervalNanos: Int64 = 1_000_000_000
 
   /// What can be known of a file without reading it. Any write changes one of these; what is written at the same moment as
@@ -29,8 +28,7 @@ struct RuleWatcher {
     var changed: Int64
   }
 
-  private let paths: [String]
-  private var nextLook = Int64.min
+  let paths: [String]
   /// The content that was told last.
   private(set) var revision: String
   /// Why the files cannot be read now; nil when they can. A directory that is being swapped has such moments.
@@ -46,17 +44,10 @@ struct RuleWatcher {
     self.revision = revision
   }
 
-  /// The control thread's turn, however often that comes: looks when it is time to. Nil when there is nothing new.
-  mutating func poll(nowNanos: Int64 = monotonicNanos()) -> String? {
-    guard nowNanos >= nextLook else { return nil }
-    nextLook = nowNanos + Self.intervalNanos
-    return look()
-  }
-
   /// Looks once. The revision of what is there now, when that is still, can be read, and has not been told yet.
   ///
   /// Who loads the files then may find yet another content; the watcher tells of that as well, one look later.
-  mutating func look() -> String? {
+  mutating func poll() -> String? {
     let traces: [Trace]
     do {
       traces = try Self.traces(paths)
