@@ -5,8 +5,8 @@ import Runtime
 
 extension Plan {
   /// The graph that runs this plan: virtual slots get their places in batches, row sets their consumers, and equality
-  /// tests over one column become a dispatch.
-  public func lower() -> Graph {
+  /// tests over one column become a dispatch. `keyLimit` is for windows whose rules name none.
+  public func lower(keyLimit: Int = PaneAggregation.keyLimitDefault) -> Graph {
     let names = Set(rules + sources.map(\.definition.name)).sorted {
       Array($0.utf8).lexicographicallyPrecedes(Array($1.utf8))
     }
@@ -17,7 +17,7 @@ extension Plan {
       topics.append(name)
       return Int32(topics.count - 1)
     }
-    let lowering = Lowering(plan: self, ranks: names)
+    let lowering = Lowering(plan: self, ranks: names, keyLimit: keyLimit)
     var nodes: [SourceNode] = []
     for (index, source) in sources.enumerated() {
       nodes.append(
@@ -28,7 +28,7 @@ extension Plan {
     let exchanges = panes.map { panes in
       Exchange(
         source: sources.firstIndex { $0 === panes.source } ?? 0, level: panes.level,
-        definition: lowering.aggregation(panes))
+        definition: lowering.aggregation(panes), rules: panes.users.sorted())
     }
     var graph = Graph(sources: nodes, exchanges: exchanges, rules: names, topics: topics)
     graph.operators = storedOperators
@@ -63,8 +63,11 @@ private final class Lowering {
   private let rankOf: [String: Int32]
   private var layouts: [ObjectIdentifier: Layout] = [:]
 
-  init(plan: Plan, ranks: [String]) {
+  private let keyLimit: Int
+
+  init(plan: Plan, ranks: [String], keyLimit: Int) {
     self.plan = plan
+    self.keyLimit = keyLimit
     rankOf = Dictionary(uniqueKeysWithValues: ranks.enumerated().map { ($1, Int32($0)) })
   }
 
@@ -222,6 +225,8 @@ private final class Lowering {
       upstreamKeySlots: upstream?.keySlots.map { input.place($0) } ?? [],
       upstreamNanos: upstream?.reachNanos ?? 0)
     aggregation.operatorID = panes.operatorID
+    // Rows of windows are as many as those windows have keys.
+    if upstream == nil { aggregation.keyLimit = panes.keyLimit ?? keyLimit }
     return aggregation
   }
 

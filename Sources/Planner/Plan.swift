@@ -216,6 +216,8 @@ public final class PanesPlan {
   let source: SourcePlan
   let level: Int
   let keySlots: [Int]
+  /// What the rules say; panes with a limit are cut by it, so they are not shared with windows of other panes.
+  let keyLimit: Int?
   var paneNanos: Int64
   /// Which windows may share these panes.
   let family: Int64
@@ -226,21 +228,23 @@ public final class PanesPlan {
   var users: Set<String> = []
 
   init(
-    number: Int, input: RowSetPlan, source: SourcePlan, level: Int, keySlots: [Int], paneNanos: Int64,
-    family: Int64
+    number: Int, input: RowSetPlan, source: SourcePlan, level: Int, keySlots: [Int], keyLimit: Int?,
+    paneNanos: Int64, family: Int64
   ) {
     self.number = number
     self.input = input
     self.source = source
     self.level = level
     self.keySlots = keySlots
+    self.keyLimit = keyLimit
     self.paneNanos = paneNanos
     self.family = family
     let keys = keySlots.map { "\(input.space.types[$0].rawValue) \(input.space.identities[$0])" }
     let names = keySlots.map { input.space.fieldName($0) ?? "computed" }
     operatorID = Planner.operatorID(
       "window", "\(source.definition.name).\(names.isEmpty ? "all" : names.joined(separator: "."))",
-      of: "\(input.identity) by \(keys.joined(separator: ", ")) family \(family)")
+      of: "\(input.identity) by \(keys.joined(separator: ", ")) family \(family)"
+        + (keyLimit.map { " limit \($0) in \(paneNanos)" } ?? ""))
   }
 
   /// The index of a state, made once however many aggregates share it.

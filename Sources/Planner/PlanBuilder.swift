@@ -184,7 +184,8 @@ private struct PlanBuilder {
   private mutating func aggregate(_ aggregation: TypedAggregation, _ rows: inout StreamRows) {
     let keys = aggregation.keys.map { slot(of: rows.columns[$0], at: rows.rows) }
     for key in keys { noteHashed(key, rows.rows) }
-    let panes = self.panes(over: rows.rows, keys: keys, window: aggregation.window)
+    let panes = self.panes(
+      over: rows.rows, keys: keys, window: aggregation.window, keyLimit: aggregation.keyLimit)
     let window: WindowPlan
     if let known = panes.windows.first(where: { $0.spec == aggregation.window }) {
       window = known
@@ -228,10 +229,14 @@ private struct PlanBuilder {
   }
 
   /// Panes over these rows by these keys whose length fits the window's, or new ones.
-  private mutating func panes(over rows: RowSetPlan, keys: [Int], window: WindowSpec) -> PanesPlan {
+  private mutating func panes(
+    over rows: RowSetPlan, keys: [Int], window: WindowSpec, keyLimit: Int?
+  ) -> PanesPlan {
     let pane = greatestCommonDivisor(window.sizeNanos, window.hopNanos)
     for case .panes(let known) in rows.consumers
-    where known.keySlots == keys && known.family == window.paneFamily {
+    where known.keySlots == keys && known.family == window.paneFamily && known.keyLimit == keyLimit {
+      // In shorter panes a limit would let more keys through: what a rule's limit does must not depend on other rules.
+      guard keyLimit == nil || known.paneNanos == pane else { continue }
       known.paneNanos = greatestCommonDivisor(known.paneNanos, pane)
       return known
     }
@@ -241,7 +246,7 @@ private struct PlanBuilder {
     let level = rows.window?.panes.map { $0.level + 1 } ?? 0
     let panes = PanesPlan(
       number: plan.panes.count, input: rows, source: source, level: level, keySlots: keys,
-      paneNanos: pane, family: window.paneFamily)
+      keyLimit: keyLimit, paneNanos: pane, family: window.paneFamily)
     plan.panes.append(panes)
     rows.consumers.append(.panes(panes))
     return panes

@@ -324,7 +324,8 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
     case .badWindow:
       """
       A window is between 1ms and 90d long; its size is a multiple of its hop, and the hop is at most the \
-      size, at least a 100,000th of it.
+      size, at least a 100,000th of it. `limit N keys` takes 1 to 100,000,000, stands behind `by`, and in the first \
+      windows of a pipeline only.
       """
     case .windowMisaligned:
       """

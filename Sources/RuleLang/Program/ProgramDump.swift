@@ -77,7 +77,8 @@ extension TypedProgram {
         }
       case .aggregate(let aggregation):
         let keys = aggregation.keys.map { columns[$0] }
-        lines.append("  | window \(aggregation.window.ruleText)\(Self.by(keys))")
+        let limit = aggregation.keyLimit.map { " limit \($0) keys" } ?? ""
+        lines.append("  | window \(aggregation.window.ruleText)\(Self.by(keys))\(limit)")
         for aggregate in aggregation.aggregates {
           var arguments = aggregate.argument.map { [$0.text(columns: columns)] } ?? []
           arguments += aggregate.constants.map(\.ruleText)

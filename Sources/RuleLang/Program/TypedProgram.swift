@@ -202,10 +202,13 @@ public struct TypedAggregation: Sendable, Hashable {
   /// Columns of the input to group by; their names carry over. Empty: one group for all.
   public var keys: [Int]
   public var aggregates: [TypedAggregate]
-  public init(window: WindowSpec, keys: [Int], aggregates: [TypedAggregate]) {
+  /// `limit N keys`: most keys in a pane of a partition; nil where the rule says nothing.
+  public var keyLimit: Int?
+  public init(window: WindowSpec, keys: [Int], aggregates: [TypedAggregate], keyLimit: Int? = nil) {
     self.window = window
     self.keys = keys
     self.aggregates = aggregates
+    self.keyLimit = keyLimit
   }
 }
 

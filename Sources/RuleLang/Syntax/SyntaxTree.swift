@@ -88,6 +88,8 @@ struct WindowSyntax {
   /// `nil` for a tumbling window.
   var hop: ExprSyntax?
   var keys: [NameSyntax] = []
+  /// `limit N keys`
+  var keyLimit: ExprSyntax?
 }
 
 struct MetricSyntax {

@@ -75,6 +75,15 @@ public enum AssignmentChange: Sendable {
   case revoked([PartitionIdentity])
 }
 
+/// Which partitions of its topic a source reads.
+public enum SourceOwnership: Sendable, Hashable {
+  /// Those that the group assigns to it.
+  case shared
+  /// All or none: one process at a time reads, the others stand by. Where `leads` is set the group decides, by whom
+  /// it gives the topic's first partition; a source that does not lead follows `setLeading`.
+  case standby(leads: Bool)
+}
+
 /// A source whose partitions come and go: a Kafka consumer. All calls come from the control thread.
 public protocol LiveSource: AnyObject {
   var schema: SourceSchema { get }

@@ -43,6 +43,10 @@ let runPage = CommandPage(
     .flag("no-watch", "look at the rules on SIGHUP and POST /-/reload only, not whenever they change"),
     .option("workers", "N", "threads; default one per core"),
     .option("batch-rows", "N", "rows in a batch, 1 to 4096; default 4096"),
+    .option(
+      "key-limit", "N",
+      "most keys in a pane of a partition, for windows without `limit N keys`; default 1000000"),
+    .option("memory-limit", "SIZE", "keyed state beyond which partitions wait, such as 2GiB; default none"),
     .option("audit-log", "FILE", "append a JSON line for each start and stop to this file; default standard error"),
   ] + httpFaceOptions + kafkaSecurityOptions,
   examples: [
@@ -73,7 +77,9 @@ let runCommand = Command(runPage) { arguments, environment in
   setup.checkpointNanos = try arguments.duration("checkpoint-every") ?? setup.checkpointNanos
   setup.checkpointsKept = try arguments.integer("checkpoints-kept", 1...1_000) ?? setup.checkpointsKept
   setup.restore = arguments.text("restore")
-  let graph = buildPlan(program).lower()
+  setup.stateBytesMax = try byteCount("memory-limit", arguments) ?? 0
+  setup.keyLimit = try keyLimit(arguments)
+  let graph = buildPlan(program).lower(keyLimit: setup.keyLimit)
   let topics = try recordTopics(arguments.pairs("topic"))
   let names = arguments.all("sink").isEmpty ? ["kafka"] : arguments.all("sink")
   let isExactlyOnce = try exactlyOnce(arguments, setup, sinks: names)
@@ -92,7 +98,7 @@ let runCommand = Command(runPage) { arguments, environment in
     let board = StatusBoard()
     let reloader = Reloader(
       paths: arguments.positionals, program: program, revision: loaded.revision,
-      watches: !arguments.flag("no-watch"), board: board, environment: environment, audit: audit
+      watches: !arguments.flag("no-watch"), keyLimit: setup.keyLimit, board: board, environment: environment, audit: audit
     ) { [setup] program in try checkReload(program, setup) }
     setup.reloader = reloader
     setup.revision = loaded.revision

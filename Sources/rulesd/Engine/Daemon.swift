@@ -171,6 +171,16 @@ extension EngineStatus {
     }
     sum.recordsByRule = added(recordsByRule, other.recordsByRule)
     sum.recordsByKind = added(recordsByKind, other.recordsByKind)
+    for (exchange, own) in operators.enumerated() where exchange < sum.operators.count {
+      sum.operators[exchange].rowsOverLimit += own.rowsOverLimit
+    }
+    if sum.operators.isEmpty {
+      sum.operators = operators.map { own in
+        var counter = OperatorStatus()
+        counter.rowsOverLimit = own.rowsOverLimit
+        return counter
+      }
+    }
     sum.batches += batches
     sum.batchNanos += batchNanos
     sum.batchNanosMax = max(batchNanosMax, other.batchNanosMax)

@@ -109,6 +109,7 @@ func metricsText(_ board: StatusBoard.Contents, nowNanos: Int64, startNanos: Int
   out.sample("rulesd_state_keys", [], Double(board.status.stateKeys))
   out.family("rulesd_state_bytes", "gauge", "Bytes held by windows.")
   out.sample("rulesd_state_bytes", [], Double(board.status.stateBytes))
+  if let graph { addStateByRule(board, status, graph, to: &out) }
   out.family("rulesd_commits_total", "counter", "Offset commits, by outcome.")
   out.sample("rulesd_commits_total", [("outcome", "done")], Double(board.commits))
   out.sample("rulesd_commits_total", [("outcome", "failed")], Double(board.failedCommits))
@@ -145,8 +146,38 @@ func metricsText(_ board: StatusBoard.Contents, nowNanos: Int64, startNanos: Int
   out.family("rulesd_engine_starts_total", "counter", "Times that partitions were given or taken.")
   out.sample("rulesd_engine_starts_total", [], Double(board.engineStarts))
   out.family("rulesd_ready", "gauge", "1 while /readyz says yes.")
-  out.sample("rulesd_ready", [], board.problems.isEmpty ? 1 : 0)
+  out.sample("rulesd_ready", [], board.problems.isEmpty && !board.status.isOverStateLimit ? 1 : 0)
   out.family("rulesd_uptime_seconds", "gauge", "Since the process started.")
   out.sample("rulesd_uptime_seconds", [], Double(nowNanos - startNanos) / 1e9)
   return out.finished
+}
+
+/// What each rule keeps, and what its limits cost it. State that rules share counts for each of them.
+private func addStateByRule(
+  _ board: StatusBoard.Contents, _ total: EngineStatus, _ graph: Graph, to out: inout PrometheusText
+) {
+  var sizes: [String: OperatorStatus] = [:]
+  for (number, exchange) in graph.exchanges.enumerated() {
+    let size = number < board.status.operators.count ? board.status.operators[number] : OperatorStatus()
+    let counted = number < total.operators.count ? total.operators[number] : OperatorStatus()
+    for rule in exchange.rules {
+      sizes[rule, default: OperatorStatus()].keys += size.keys
+      sizes[rule, default: OperatorStatus()].bytes += size.bytes
+      sizes[rule, default: OperatorStatus()].rowsOverLimit += counted.rowsOverLimit
+    }
+  }
+  func family(_ name: String, _ type: String, _ help: String, _ value: (OperatorStatus) -> Int) {
+    out.family(name, type, help)
+    for rule in sizes.keys.sorted() { out.sample(name, [("rule", rule)], Double(value(sizes[rule] ?? .init()))) }
+  }
+  family("rulesd_rule_state_keys", "gauge", "Keys held for a rule; rules that share state all count it.") { $0.keys }
+  family("rulesd_rule_state_bytes", "gauge", "Bytes held for a rule; rules that share state all count it.") {
+    $0.bytes
+  }
+  family(
+    "rulesd_key_limit_dropped_total", "counter",
+    "Rows that a rule did not see because their pane held as many keys as it may."
+  ) { $0.rowsOverLimit }
+  out.family("rulesd_memory_limited", "gauge", "1 while partitions wait because state exceeds --memory-limit.")
+  out.sample("rulesd_memory_limited", [], board.status.isOverStateLimit ? 1 : 0)
 }

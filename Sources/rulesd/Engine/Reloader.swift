@@ -27,6 +27,7 @@ final class Reloader: @unchecked Sendable {
   }
 
   private let paths: [String]
+  private let keyLimit: Int
   private var watcher: RuleWatcher?
   private var nextLookNanos: Int64 = 0
   private let board: StatusBoard
@@ -46,10 +47,11 @@ final class Reloader: @unchecked Sendable {
 
   /// `check` refuses programs that compile but cannot run here.
   init(
-    paths: [String], program: TypedProgram, revision: String, watches: Bool, board: StatusBoard,
+    paths: [String], program: TypedProgram, revision: String, watches: Bool, keyLimit: Int, board: StatusBoard,
     environment: CommandEnvironment, audit: AuditLog?, check: @escaping (TypedProgram) throws -> Void
   ) {
     self.paths = paths
+    self.keyLimit = keyLimit
     self.program = program
     self.revision = revision
     self.board = board
@@ -126,7 +128,7 @@ final class Reloader: @unchecked Sendable {
       refusedRevision = nil
       return (
         .accepted(revision: loaded.revision),
-        RunningRules(graph: buildPlan(program).lower(), revision: loaded.revision)
+        RunningRules(graph: buildPlan(program).lower(keyLimit: keyLimit), revision: loaded.revision)
       )
     } catch {
       return (refuse((error as? CommandFailure)?.message ?? "\(error)", nil, by: peer), nil)

@@ -1,5 +1,6 @@
 import Connectors
 import Glibc
+import Operators
 import Planner
 import Runtime
 
@@ -19,6 +20,10 @@ struct RunSetup {
   /// Where checkpoints go; without one state is rebuilt by reading again.
   var store: (any CheckpointStore)?
   var checkpointsKept = 3
+  /// Keyed state in bytes beyond which partitions wait; 0 for no limit.
+  var stateBytesMax = 0
+  /// Keys in a pane of a partition, for windows that set no limit of their own.
+  var keyLimit = PaneAggregation.keyLimitDefault
   /// The checkpoint to begin with.
   var restore: String?
   /// Whether daemons share the partitions; otherwise one of them reads and the others stand by.
@@ -61,6 +66,7 @@ func runDaemon(
     engine: EngineOptions(
       workers: setup.workers, batchRows: setup.batchRows,
       order: setup.isBounded ? .total : .bySource, isLive: true), group: setup.group)
+  options.engine.stateBytesMax = setup.stateBytesMax
   options.commitNanos = setup.commitNanos
   options.checkpointNanos = setup.checkpointNanos
   options.checkpointsKept = setup.checkpointsKept
@@ -110,7 +116,7 @@ private func answer(
   case "/healthz": return .text("ok\n")
   case "/readyz":
     let contents = board.current
-    let problems = contents.problems
+    let problems = contents.problems + memoryProblems(contents.status)
     if problems.isEmpty, contents.isStandingBy {
       return .text("ready: standing by, another daemon of the group reads\n")
     }
@@ -146,4 +152,10 @@ private func hostName() -> String {
   var name = [CChar](repeating: 0, count: 256)
   guard gethostname(&name, name.count - 1) == 0 else { return "localhost" }
   return String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+}
+
+/// What `/readyz` says while state is over its limit.
+private func memoryProblems(_ status: EngineStatus) -> [String] {
+  status.isOverStateLimit
+    ? ["keyed state (\(grouped(status.stateBytes)) bytes) exceeds --memory-limit: partitions wait"] : []
 }
