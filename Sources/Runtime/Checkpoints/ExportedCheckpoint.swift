@@ -1,7 +1,7 @@
 /// A checkpoint in one file, to be kept or carried elsewhere.
 ///
-/// Little-endian: `RULESDEX`; version as UInt32; length of the manifest as UInt32; the manifest, JSON as in a store, whose
-/// sections count their `offset` from the first byte behind this header; XXH64 of all that as UInt64. Then the
+/// Little-endian: `RULESDEX`; version as UInt32; length of the manifest as UInt32; the manifest, JSON as in a store,
+/// whose sections count their `offset` from the first byte behind this header; XXH64 of all that as UInt64. Then the
 /// sections, each a zstd frame with its checksum in the manifest, one behind the other to the end of the file.
 public struct ExportedCheckpoint {
   private static let magic = Array("RULESDEX".utf8)

@@ -72,8 +72,8 @@ let checkpointCommand = Command(checkpointPage) { arguments, environment in
     let restored = try exported.restore(into: shelf.archive, group: group, suffix: .random(in: 0...UInt32.max))
     try environment.say(restored.name)
     environment.note(
-      "checkpoint \(exported.manifest.name), taken \(formatTimestamp(exported.manifest.createdNanos)), is a savepoint of "
-        + "group \(group) in \(shelf.archive.place)")
+      "checkpoint \(exported.manifest.name), taken \(formatTimestamp(exported.manifest.createdNanos)), "
+        + "is a savepoint of group \(group) in \(shelf.archive.place)")
     return .ok
   }
 }

@@ -119,7 +119,8 @@ func checkpointText(_ manifest: CheckpointManifest) -> String {
   }
   text += "\noperators\n"
   let rows = operatorRows(manifest)
-  text += rows.isEmpty ? "  none\n" : table([["  OPERATOR", "KIND", "KEYS", "SIZE", "RULES"]] + rows, rightFrom: 2, to: 4)
+  let headings = [["  OPERATOR", "KIND", "KEYS", "SIZE", "RULES"]]
+  text += rows.isEmpty ? "  none\n" : table(headings + rows, rightFrom: 2, to: 4)
   return text
 }
 
