@@ -5,6 +5,7 @@ let allCommands: [Command] = [
   planCommand,
   dryRunCommand,
   runCommand,
+  checkpointCommand,
   simulateCommand,
   benchCommand,
   demoCommand,
