@@ -87,6 +87,31 @@ import Testing
     }
   }
 
+  /// As in a daemon: the thread that encodes runs beside the worker that goes on. For the thread sanitizer above all.
+  @Test(arguments: shapes)
+  private func capturesAreEncodedBesideRowsThatCome(_ shape: Shape) async throws {
+    for seed in 0..<4 {
+      var random = SeededRandom(UInt64(seed) &+ 40)
+      let input = TestInput(partitions: 3, steps: 40, keys: 40, &random)
+      let twin = TestEngine(shape.plan(), shards: 1, partitions: 3)
+      let engine = TestEngine(shape.plan(), shards: 1, partitions: 3)
+      input.run(twin, 0..<20)
+      input.run(engine, 0..<20)
+      let expected = twin.stored()
+      let sections = engine.capture()
+      let encoding = Task.detached { sections.map { $0.encoded() } }
+      input.run(engine, 20..<40)
+      for (a, b) in zip(await encoding.value, expected) {
+        let isSame = a.bytes == b.bytes
+        #expect(isSame, "\(a.operatorID), seed \(seed)")
+      }
+      input.run(twin, 20..<40)
+      input.finish(twin)
+      input.finish(engine)
+      expectSameLines(engine.lines, twin.lines, "seed \(seed)")
+    }
+  }
+
   @Test(arguments: shapes, [1, 2, 5])
   private func encodingWhatWasRestoredGivesTheSameBytes(_ shape: Shape, _ shards: Int) throws {
     for seed in 0..<6 {

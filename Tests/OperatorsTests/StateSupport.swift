@@ -203,7 +203,7 @@ struct TestPlan {
 }
 
 /// What a checkpoint is to these tests.
-struct TestSection {
+struct TestSection: Sendable {
   var operatorID: String
   /// Key groups; nil for a partition's.
   var groups: Range<Int>?
@@ -217,7 +217,7 @@ struct TestSection {
   }
 }
 
-struct StoredPart {
+struct StoredPart: Sendable {
   var operatorID: String
   var groups: Range<Int>?
   var partition: Int?
