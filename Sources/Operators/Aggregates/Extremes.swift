@@ -35,6 +35,9 @@ private func extremeSpec(_ name: String, _ summary: String) -> AggregateFunction
 
 /// Extremes of one stored type. A column never holds NaN, so values are totally ordered; `present` tells a group that has
 /// seen none from one whose extreme is the starting value.
+///
+/// A generic class is called through its vtable, which holds unspecialised methods: those with a loop over rows are
+/// specialised by name.
 private final class ExtremeState<Stored: Comparable & BitwiseCopyable>: AggregateState {
   private var values = NativeArray<Stored>()
   private var present = NativeArray<UInt8>()
@@ -52,6 +55,8 @@ private final class ExtremeState<Stored: Comparable & BitwiseCopyable>: Aggregat
     present.grow(to: count, filling: 0)
   }
 
+  @_specialize(where Stored == Int64)
+  @_specialize(where Stored == Double)
   override func update(
     _ column: Column?, times: UnsafePointer<Int64>, rows: UnsafePointer<Int32>,
     groups: UnsafePointer<Int32>, count: Int
@@ -73,6 +78,8 @@ private final class ExtremeState<Stored: Comparable & BitwiseCopyable>: Aggregat
     }
   }
 
+  @_specialize(where Stored == Int64)
+  @_specialize(where Stored == Double)
   override func merge(
     _ other: AggregateState, sources: UnsafePointer<Int32>, targets: UnsafePointer<Int32>, count: Int
   ) {

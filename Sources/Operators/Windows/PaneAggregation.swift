@@ -84,7 +84,9 @@ public struct PaneAggregation: ExchangeDefinition, RowTaskDefinition {
   public var paneNanos: Int64
   public var keySlots: [Int]
   public var keyTypes: [PhysicalType]
-  public var states: [State]
+  public let states: [State]
+  /// The functions of `states`, looked up once: panes are made by the thousand.
+  private let functions: [any AggregateFunction.Type]
   public var windows: [Window]
   /// Types of all slots of the rows that come in; at level 1 and up, where rows travel between shards.
   public var inputTypes: [PhysicalType]
@@ -94,6 +96,11 @@ public struct PaneAggregation: ExchangeDefinition, RowTaskDefinition {
   public var upstreamKeySlots: [Int]
   /// How far back before a row's time the windows reach that it comes from.
   public var upstreamNanos: Int64
+  /// Most keys in a pane of one partition. Rows of further keys are counted and dropped: in the order of offsets and
+  /// before anything is exchanged, so that neither batches nor workers change which.
+  public var keyLimit = Int.max
+  /// Where neither the rule nor the command line says anything.
+  public static let keyLimitDefault = 1_000_000
 
   public init(
     exchange: Int, paneNanos: Int64, keySlots: [Int], keyTypes: [PhysicalType], states: [State],
@@ -105,6 +112,12 @@ public struct PaneAggregation: ExchangeDefinition, RowTaskDefinition {
     self.keySlots = keySlots
     self.keyTypes = keyTypes
     self.states = states
+    functions = states.map { state in
+      guard let function = aggregateFunctions[state.function] else {
+        preconditionFailure("the checker let an unknown aggregate `\(state.function)` through")
+      }
+      return function
+    }
     self.windows = windows
     self.inputTypes = inputTypes
     self.isOverWindows = isOverWindows
@@ -134,12 +147,7 @@ public struct PaneAggregation: ExchangeDefinition, RowTaskDefinition {
   }
 
   func makeStates() -> [AggregateState] {
-    states.map { state in
-      guard let function = aggregateFunctions[state.function] else {
-        preconditionFailure("the checker let an unknown aggregate `\(state.function)` through")
-      }
-      return function.makeState(argument: state.argumentType, constants: state.constants)
-    }
+    zip(states, functions).map { $1.makeState(argument: $0.argumentType, constants: $0.constants) }
   }
 
   /// The side that takes rows: partial aggregates over a source, or the sender of rows over windows.

@@ -13,6 +13,7 @@ final class PanePartialTask: PartialTask {
   private var announcements: [Int: [Pane]] = [:]
   /// Start of the pane of the last row seen.
   private var lastPane: Int64 = 0
+  private var droppedRows = 0
   /// What is to be done for each state, in the order of filters, so that each filter is applied once.
   private let steps: ContiguousArray<Step>
 
@@ -105,7 +106,19 @@ final class PanePartialTask: PartialTask {
     pane start: Int64
   ) {
     let pane = openPane(batch.partition, start)
-    pane.table.assign(keys, rows: rows, hashes: hashes, count: count, groups: scratch.groups)
+    var rows = rows
+    var count = count
+    if pane.table.count < definition.keyLimit - count {
+      pane.table.assign(keys, rows: rows, hashes: hashes, count: count, groups: scratch.groups)
+    } else {
+      let kept = pane.table.assign(
+        keys, rows: rows, hashes: hashes, count: count, groups: scratch.groups, limit: definition.keyLimit,
+        kept: scratch.keptRows)
+      droppedRows += count - kept
+      count = kept
+      rows = UnsafePointer(scratch.keptRows)
+      guard count > 0 else { return }
+    }
     let groupCount = pane.table.count
     var chosenRows = rows
     var chosenGroups = UnsafePointer(scratch.groups)
@@ -183,6 +196,20 @@ final class PanePartialTask: PartialTask {
     }
   }
 
+  override var rowsOverLimit: Int { droppedRows }
+
+  override var stateSize: (keys: Int, bytes: Int) {
+    var keys = 0
+    var bytes = 0
+    for panes in open {
+      for pane in panes {
+        keys = max(keys, pane.table.count)
+        bytes += pane.bytes
+      }
+    }
+    return (keys, bytes)
+  }
+
   override func firstOpenPane(partition: Int) -> Int64? {
     partition < open.count ? open[partition].first?.start : nil
   }
@@ -228,6 +255,8 @@ private final class PaneScratch {
   /// Rows and groups that pass an aggregate's filter.
   let filteredRows: UnsafeMutablePointer<Int32>
   let filteredGroups: UnsafeMutablePointer<Int32>
+  /// Rows whose keys a pane at its limit still takes.
+  let keptRows: UnsafeMutablePointer<Int32>
 
   init(batchRows: Int) {
     hashes = .allocate(capacity: batchRows)
@@ -236,6 +265,7 @@ private final class PaneScratch {
     paneHashes = .allocate(capacity: batchRows)
     filteredRows = .allocate(capacity: batchRows)
     filteredGroups = .allocate(capacity: batchRows)
+    keptRows = .allocate(capacity: batchRows)
   }
 
   deinit {
@@ -245,5 +275,6 @@ private final class PaneScratch {
     paneHashes.deallocate()
     filteredRows.deallocate()
     filteredGroups.deallocate()
+    keptRows.deallocate()
   }
 }

@@ -209,10 +209,13 @@ final class WindowTask: KeyedTask {
       keys = max(keys, pane.table.count)
       bytes += pane.bytes
     }
+    // Every shard holds these same panes until it has taken its keys out of them.
     for partials in arrived.values {
-      for partial in partials { bytes += partial.pane.bytes }
+      for partial in partials { bytes += partial.pane.bytes / context.shardCount }
     }
-    return (keys, bytes)
+    let open: (keys: Int, bytes: Int) = inner?.stateSize ?? (0, 0)
+    for chunk in waiting { bytes += chunk.batch.rowCount * (8 + 16 * definition.inputTypes.count) }
+    return (max(keys, open.keys), bytes + open.bytes)
   }
 }
 
@@ -238,7 +241,7 @@ final class WindowEmitter {
     needs = Set(window.outputs.map(\.state)).sorted().map { state in
       (state, definition.lookbackNanos(state: state))
     }
-    batch = Batch(
+    batch = context.shared { WindowBatches() }.batch(
       types: definition.keyTypes + window.outputs.map(\.type), computed: window.computedSlots,
       capacity: context.batchRows)
   }
@@ -332,5 +335,23 @@ final class WindowEmitter {
     var needed = firstStart(endingAfter: watermark)
     if let hold = rows.holdSince { needed = min(needed, hold - window.sizeNanos) }
     return needed
+  }
+}
+
+/// Batches that the windows of one context use in turn: nobody keeps a batch beyond `process`, and one for each of a thousand
+/// rules would be megabytes that are out of every cache when their turn comes.
+private final class WindowBatches {
+  private struct Shape: Hashable {
+    var types: [PhysicalType]
+    var computed: [PhysicalType]
+  }
+  private var batches: [Shape: Batch] = [:]
+
+  func batch(types: [PhysicalType], computed: [PhysicalType], capacity: Int) -> Batch {
+    let shape = Shape(types: types, computed: computed)
+    if let known = batches[shape] { return known }
+    let batch = Batch(types: types, computed: computed, capacity: capacity)
+    batches[shape] = batch
+    return batch
   }
 }

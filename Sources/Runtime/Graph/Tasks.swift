@@ -41,6 +41,11 @@ open class PartialTask: RowTask {
     partition: Int, watermark: Int64, emit: (PanePartial) -> Void
   ) {}
 
+  /// Keys (of the largest pane) and bytes in open panes, for `/metrics` and the memory limit.
+  open var stateSize: (keys: Int, bytes: Int) { (0, 0) }
+  /// Rows that were not taken because their pane held as many keys as it may.
+  open var rowsOverLimit: Int { 0 }
+
   /// Start of the earliest pane that is still open for the partition.
   open func firstOpenPane(partition: Int) -> Int64? { nil }
 
@@ -106,10 +111,13 @@ public struct Exchange: Sendable {
   public var source: Int
   public var level: Int
   public var definition: any ExchangeDefinition
-  public init(source: Int, level: Int, definition: any ExchangeDefinition) {
+  /// Rules that use it, sorted: whose state it is.
+  public var rules: [String]
+  public init(source: Int, level: Int, definition: any ExchangeDefinition, rules: [String] = []) {
     self.source = source
     self.level = level
     self.definition = definition
+    self.rules = rules
   }
 }
 
@@ -168,6 +176,8 @@ public struct Graph: Sendable {
   public var rules: [String]
   /// Topics that sources name for their dead letters and late rows.
   public var topics: [String]
+  /// What keeps state, for people and for checkpoints: an entry for each operator id, sorted by it.
+  public var operators: [StoredOperator] = []
 
   public init(sources: [SourceNode], exchanges: [Exchange], rules: [String], topics: [String]) {
     self.sources = sources
@@ -198,6 +208,7 @@ public final class TaskContext {
   public private(set) var partials: [Int: PartialTask] = [:]
   private var sharedObjects: [ObjectIdentifier: AnyObject] = [:]
   private let registry: StateRegistry
+  private var windows: TaskContext?
 
   /// Keyed tasks with state, also of the contexts derived from this one.
   final class StateRegistry {
@@ -230,11 +241,14 @@ public final class TaskContext {
     self.sender = sender
   }
 
-  /// The context of tasks behind windows: the same but for smaller batches.
+  /// The context of tasks behind windows: the same but for smaller batches. All of them have one, and what is shared in it.
   public func forWindows() -> TaskContext {
-    TaskContext(
+    if let windows { return windows }
+    let made = TaskContext(
       shard: shard, shardCount: shardCount, batchRows: min(batchRows, Self.windowRowsMax),
       output: output, sender: sender, registry: registry)
+    windows = made
+    return made
   }
 
   /// A keyed task with state says so when it is made; in the same order on every worker.

@@ -75,6 +75,15 @@ public enum AssignmentChange: Sendable {
   case revoked([PartitionIdentity])
 }
 
+/// Which partitions of its topic a source reads.
+public enum SourceOwnership: Sendable, Hashable {
+  /// Those that the group assigns to it.
+  case shared
+  /// All or none: one process at a time reads, the others stand by. Where `leads` is set the group decides, by whom
+  /// it gives the topic's first partition; a source that does not lead follows `setLeading`.
+  case standby(leads: Bool)
+}
+
 /// A source whose partitions come and go: a Kafka consumer. All calls come from the control thread.
 public protocol LiveSource: AnyObject {
   var schema: SourceSchema { get }
@@ -85,7 +94,10 @@ public protocol LiveSource: AnyObject {
   /// Takes every assigned partition back to its committed offset: its reader is dead from now on, and a later `poll` reports
   /// it as assigned again. No reader may be in use.
   func restart()
-  /// Commits synchronously; throws when the broker refuses or cannot be reached (the caller tries again later).
+  /// Other fields are needed from now on: readers that are made later decode these. A `restart` follows.
+  func adopt(_ schema: SourceSchema)
+  /// Commits synchronously; throws when the broker refuses or cannot be reached (the caller tries again later), and
+  /// `GroupFenced` when this process is no member of the group any more.
   func commit(_ points: [CommitPoint]) throws
   /// What is wrong now, for `/readyz`: `nil` when connected and assigned.
   var problem: String? { get }
@@ -93,4 +105,21 @@ public protocol LiveSource: AnyObject {
   func lagRecords() -> [PartitionIdentity: Int64]
   /// Leaves the group.
   func close()
+  /// Whether this process is the one that reads. Always, unless the source lets others stand by; then it changes
+  /// in `poll`.
+  var holdsLead: Bool { get }
+  /// For a source that does not lead but follows another's lead: whether it shall read. `poll` reports what that
+  /// gives or takes.
+  func setLeading(_ isLeading: Bool)
+  /// This member of the group, for the offsets of a transaction. Throws `GroupFenced` when the group has expelled
+  /// it.
+  func groupHandle() throws -> any ConsumerGroupHandle
+}
+
+extension LiveSource {
+  public var holdsLead: Bool { true }
+  public func setLeading(_ isLeading: Bool) {}
+  public func groupHandle() throws -> any ConsumerGroupHandle {
+    throw SourceFailure("source `\(schema.name)` cannot be committed in a transaction")
+  }
 }

@@ -126,6 +126,35 @@ public final class GroupTable {
     }
   }
 
+  /// The same, with at most `limit` groups in the table: writes the rows that have one to `kept`, their group ids to
+  /// `groups`, in order, and returns how many. Rows of further keys are left out. Slower; for when the limit is near.
+  public func assign(
+    _ keys: borrowing KeyColumns, rows: UnsafePointer<Int32>, hashes rowHashes: UnsafePointer<UInt64>,
+    count rowCount: Int, groups: UnsafeMutablePointer<Int32>, limit: Int, kept: UnsafeMutablePointer<Int32>
+  ) -> Int {
+    var keptCount = 0
+    for index in 0..<rowCount {
+      let row = Int(rows[index])
+      // Without keys there is one group, which no limit is below.
+      let hash = width == 0 ? 0 : rowHashes[index]
+      var slot = Int(truncatingIfNeeded: hash) & mask
+      while slots.base[slot] != 0 {
+        let group = Int(slots.base[slot]) - 1
+        if width == 0 || hashes.base[group] == hash && matches(keys, row: row, group: group) { break }
+        slot = (slot + 1) & mask
+      }
+      var group = Int(slots.base[slot]) - 1
+      if group < 0 {
+        guard count < max(limit, 1) else { continue }
+        group = insert(keys, row: row, hash: hash, slot: slot)
+      }
+      groups[keptCount] = Int32(truncatingIfNeeded: group)
+      kept[keptCount] = Int32(truncatingIfNeeded: row)
+      keptCount += 1
+    }
+    return keptCount
+  }
+
   @inline(__always)
   private func matches(_ keys: borrowing KeyColumns, row: Int, group: Int) -> Bool {
     let base = group * width

@@ -34,15 +34,15 @@ public struct BarrierResult: Sendable {
   public var partitions: [PartitionStand]
   /// What was captured; empty unless that was asked for.
   public var sections: [StateSection]
-  /// From the first worker that began to align to the last that was done.
-  public var alignNanos: Int64
+  /// The longest that a worker did not read: from the beginning of its alignment to the end of its capture.
+  public var pauseNanos: Int64
 }
 
 /// What one worker answers to a barrier.
 struct BarrierPart: Sendable {
   var snapshot: SnapshotPart
   var sections: [StateSection]
-  var startNanos: Int64
+  var pauseNanos: Int64
 }
 
 /// Where a worker stands in a barrier that it has begun.
@@ -107,13 +107,12 @@ public struct RestoredState: Sendable {
   }
 
   /// Encodes what an engine captured, to go on from it without a store.
-  public init(_ sections: [StateSection]) {
-    self.init(
-      sections.map { section in
-        let writer = StateWriter()
-        section.capture.encode(into: writer)
-        return Section(operatorID: section.operatorID, scope: section.scope, bytes: writer.bytes)
-      })
+  public static func encoded(_ sections: [StateSection]) -> [Section] {
+    sections.map { section in
+      let writer = StateWriter()
+      section.capture.encode(into: writer)
+      return Section(operatorID: section.operatorID, scope: section.scope, bytes: writer.bytes)
+    }
   }
 
   /// The stored parts that may hold keys of these groups, in the order of groups.

@@ -63,7 +63,7 @@ final class PartitionState {
     suppressBefore = max(suppressBefore, try reader.integer())
     try raises.restore(from: &reader, position: position)
     try index.restore(from: &reader)
-    isRestored = true
+    isRestored = position >= 0
   }
 }
 
