@@ -46,8 +46,19 @@ public final class EmbeddedBroker {
   public func setBrokerDown(_ broker: Int) { rd_kafka_mock_broker_set_down(cluster, Int32(clamping: broker)) }
   public func setBrokerUp(_ broker: Int) { rd_kafka_mock_broker_set_up(cluster, Int32(clamping: broker)) }
 
+  /// How long a broker takes for each answer.
+  public func setRoundTrip(_ broker: Int, millis: Int) {
+    rd_kafka_mock_broker_set_rtt(cluster, Int32(clamping: broker), Int32(clamping: millis))
+  }
+
+  /// Makes another broker (1, 2 …) a partition's leader.
+  public func setLeader(_ topic: String, partition: Int32, broker: Int) {
+    rd_kafka_mock_partition_set_leader(cluster, topic, partition, Int32(clamping: broker))
+  }
+
   /// The next requests of a kind are answered with these error codes of the Kafka protocol, one each. Kinds
-  /// are the protocol's API keys: 0 produce, 1 fetch, 2 list offsets, 8 offset commit, 9 offset fetch.
+  /// are the protocol's API keys: 0 produce, 1 fetch, 2 list offsets, 8 offset commit, 9 offset fetch, 12 heartbeat,
+  /// 22 producer id, 24 partitions of a transaction, 25 its groups, 26 its end, 28 its offsets.
   public func pushErrors(apiKey: Int16, codes: [Int32]) {
     let errors = codes.map { rd_kafka_resp_err_t($0) }
     rd_kafka_mock_push_request_errors_array(cluster, apiKey, errors.count, errors)
