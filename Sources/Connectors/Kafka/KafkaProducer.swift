@@ -51,13 +51,21 @@ final class KafkaProducer {
   /// Hands a record to librdkafka, which copies it. Waits while its queue is full, for as long as that takes.
   func produce(
     topic: String, partition: Int32, key: UnsafeRawBufferPointer, payload: UnsafeRawBufferPointer,
-    timestampMillis: Int64
+    timestampMillis: Int64, header: (name: String, value: String)? = nil
   ) throws(SinkFailure) {
     let topicHandle = try handle(of: topic)
     while true {
-      let status = rd_kafka_shim_produce(
-        client.handle, topicHandle, partition, key.isEmpty ? nil : key.baseAddress, key.count,
-        payload.baseAddress, payload.count, timestampMillis)
+      let keyStart = key.isEmpty ? nil : key.baseAddress
+      let status =
+        if let header {
+          rd_kafka_shim_produce_with_header(
+            client.handle, topicHandle, partition, keyStart, key.count, payload.baseAddress, payload.count,
+            timestampMillis, header.name, header.value)
+        } else {
+          rd_kafka_shim_produce(
+            client.handle, topicHandle, partition, keyStart, key.count, payload.baseAddress, payload.count,
+            timestampMillis)
+        }
       switch status {
       case RD_KAFKA_RESP_ERR_NO_ERROR:
         return
@@ -117,15 +125,17 @@ public final class KafkaWriter {
   }
 
   /// `partition` -1: by the key's hash (murmur2, as the Java client does), anywhere without a key.
-  /// `timestampMillis` 0: now. Blocks while 64 MiB wait for the brokers.
+  /// `timestampMillis` 0: now. `replays` above 0: the header that counts them. Blocks while 64 MiB wait for the
+  /// brokers.
   public func write(
-    topic: String, key: [UInt8], payload: [UInt8], timestampMillis: Int64, partition: Int32 = -1
+    topic: String, key: [UInt8], payload: [UInt8], timestampMillis: Int64, partition: Int32 = -1, replays: Int = 0
   ) throws {
+    let header = replays > 0 ? (name: RecordDetails.replaysHeader, value: String(replays)) : nil
     try key.withUnsafeBytes { key in
       try payload.withUnsafeBytes { payload in
         try producer.produce(
           topic: topic, partition: partition, key: key, payload: payload,
-          timestampMillis: timestampMillis)
+          timestampMillis: timestampMillis, header: header)
       }
     }
     pending += 1

@@ -17,6 +17,9 @@ func readRuleFiles(_ paths: [String]) throws(CommandFailure) -> [RuleFileBytes] 
   for path in paths {
     for file in try ruleFilePaths(below: path, depth: 0, isNamed: true) where seen.insert(file).inserted {
       files.append(RuleFileBytes(path: file, bytes: try readWhole(file)))
+      guard files.count <= ruleFilesMax else {
+        throw .environment("more than \(ruleFilesMax) rule files below \(paths.joined(separator: ", "))")
+      }
     }
   }
   if files.isEmpty {
@@ -24,6 +27,9 @@ func readRuleFiles(_ paths: [String]) throws(CommandFailure) -> [RuleFileBytes] 
   }
   return files
 }
+
+/// More than any rule repository holds: this is somebody's home directory.
+private let ruleFilesMax = 10_000
 
 /// Deeper than any rule repository; a loop of symbolic links ends here.
 private let directoryDepthMax = 32

@@ -4,6 +4,7 @@ let allCommands: [Command] = [
   explainCommand,
   dryRunCommand,
   runCommand,
+  replayCommand,
   simulateCommand,
   benchCommand,
   demoCommand,
