@@ -69,7 +69,7 @@ let replayCommand = Command(replayPage) { arguments, environment in
         while !replay.isDone, let message = try reader.next() { try replay.take(message.payload ?? []) }
       }
     }
-    try replay.target?.finish()
+    try replay.finish()
   } catch let failure as CommandFailure {
     throw failure
   } catch {

@@ -80,7 +80,10 @@ final class RecordingTarget: ReplayTarget {
   func finish() throws { try file.finish() }
 }
 
-/// Takes dead letters one by one, and counts what becomes of them.
+/// Takes dead letters one by one, writes them, and counts what becomes of them.
+///
+/// Dead letters lie spread over the partitions of their topic, while windows want rows in the order of time: up to 64 MiB
+/// of them are brought into the order of (time, topic, partition, offset) before they are written.
 struct Replay {
   var filter = ReplayFilter()
   /// Records that came back this often are left alone.
@@ -97,6 +100,10 @@ struct Replay {
   private(set) var passedOver = 0
   private(set) var unreadable = 0
   private var startNanos: Int64 = 0
+  private var writtenCount = 0
+  private var waiting: [(letter: DeadLetter, payload: [UInt8])] = []
+  private var waitingBytes = 0
+  private static let waitingBytesMax = 64 << 20
 
   /// What is counted together.
   struct Place: Hashable, Comparable {
@@ -110,7 +117,7 @@ struct Replay {
   var replayedCount: Int { replayed.values.reduce(0, +) }
   var refusedCount: Int { refused.values.reduce(0, +) }
   /// Whether the limit is reached.
-  var isDone: Bool { replayedCount >= limit }
+  var isDone: Bool { replayedCount + waiting.count >= limit }
 
   /// A record of the dead-letter topic or file.
   mutating func take(_ line: [UInt8]) throws {
@@ -128,9 +135,33 @@ struct Replay {
       return refuse(letter, "replayed \(letter.replays) times already: \(letter.reason)")
     }
     guard let payload = letter.payload else { return refuse(letter, letter.obstacle ?? "no payload") }
-    try pace()
-    if let obstacle = try target?.write(letter, payload: payload) { return refuse(letter, obstacle) }
-    replayed[Place(topic: letter.topic, reason: letter.reason), default: 0] += 1
+    waiting.append((letter, payload))
+    waitingBytes += payload.count + letter.key.count + 256
+    if waitingBytes > Self.waitingBytesMax { try writeWaiting() }
+  }
+
+  /// Writes what waits, and returns when that is safe.
+  mutating func finish() throws {
+    try writeWaiting()
+    try target?.finish()
+  }
+
+  private mutating func writeWaiting() throws {
+    waiting.sort { a, b in
+      let (x, y) = (a.letter, b.letter)
+      return (x.timeNanos ?? .min, x.topic, x.partition, x.offset)
+        < (y.timeNanos ?? .min, y.topic, y.partition, y.offset)
+    }
+    for (letter, payload) in waiting {
+      try pace()
+      if let obstacle = try target?.write(letter, payload: payload) {
+        refuse(letter, obstacle)
+      } else {
+        replayed[Place(topic: letter.topic, reason: letter.reason), default: 0] += 1
+      }
+    }
+    waiting = []
+    waitingBytes = 0
   }
 
   /// Lines that were too long to be read.
@@ -143,8 +174,9 @@ struct Replay {
   private mutating func pace() throws {
     guard let rate, target != nil else { return }
     let now = environment.monotonicNanos()
-    if replayedCount == 0 { startNanos = now }
-    environment.sleep(startNanos &+ Int64(Double(replayedCount) / rate * 1e9) &- now)
+    if writtenCount == 0 { startNanos = now }
+    environment.sleep(startNanos &+ Int64(Double(writtenCount) / rate * 1e9) &- now)
+    writtenCount += 1
   }
 
   /// The counts, for a person: a line for each topic and reason.
