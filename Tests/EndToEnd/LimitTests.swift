@@ -93,7 +93,7 @@ import Testing
     #expect(kept == [UInt8](repeating: byte, count: RejectedRecord.payloadBytesMax))
   }
 
-  /// Nesting costs no stack: what no rule reads is passed over, however deep; a needed field lies at most 32 deep.
+  /// Nesting costs no stack: what no rule reads is passed over, however deep; a needed field lies at most 16 deep.
   @Test(arguments: [1, 1_023, 1_024, 1_025, 100_000])
   func nesting(_ depth: Int) throws {
     let deep = String(repeating: "[", count: depth) + String(repeating: "]", count: depth)
@@ -108,7 +108,7 @@ import Testing
     }
   }
 
-  @Test(arguments: [(31, true), (32, true), (33, false)])
+  @Test(arguments: [(15, true), (16, true), (17, false)])
   func pathsOfFields(_ depth: Int, _ isTaken: Bool) throws {
     let path = (0..<depth).map { "m\($0)" }
     let rules = """
@@ -133,7 +133,7 @@ import Testing
   }
 
   /// A search that goes on for ever is given up: the answer is null, so that neither it nor its opposite is true.
-  @Test(arguments: ["(a+)+$", "(a|a)*$", "(.*)*x(.*)*y$", "^(([a-z])+.)+[A-Z]([a-z])+$"])
+  @Test(arguments: ["(a+)+$", "(a|a)*$", "(a*)*[b-z]$", "^(([a-z])+.)+[A-Z]([a-z])+$"])
   func patternsThatExplode(_ pattern: String) throws {
     let rules =
       Self.head + """
