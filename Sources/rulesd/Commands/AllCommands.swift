@@ -6,6 +6,7 @@ let allCommands: [Command] = [
   dryRunCommand,
   runCommand,
   checkpointCommand,
+  replayCommand,
   simulateCommand,
   benchCommand,
   demoCommand,
