@@ -46,6 +46,20 @@ public final class EmbeddedBroker {
   public func setBrokerDown(_ broker: Int) { rd_kafka_mock_broker_set_down(cluster, Int32(clamping: broker)) }
   public func setBrokerUp(_ broker: Int) { rd_kafka_mock_broker_set_up(cluster, Int32(clamping: broker)) }
 
+  /// Answers everything that much later.
+  public func setRoundTrip(millis: Int, broker: Int) {
+    rd_kafka_mock_broker_set_rtt(cluster, Int32(clamping: broker), Int32(clamping: millis))
+  }
+
+  /// Gives a partition another leader; clients learn of it by the refusal of the old one.
+  public func setLeader(topic: String, partition: Int, broker: Int) throws {
+    let status = rd_kafka_mock_partition_set_leader(
+      cluster, topic, Int32(clamping: partition), Int32(clamping: broker))
+    if status != RD_KAFKA_RESP_ERR_NO_ERROR {
+      throw KafkaFailure("\(topic)[\(partition)] was not moved: \(kafkaText(status))", isRetriable: false)
+    }
+  }
+
   /// The next requests of a kind are answered with these error codes of the Kafka protocol, one each. Kinds
   /// are the protocol's API keys: 0 produce, 1 fetch, 2 list offsets, 8 offset commit, 9 offset fetch.
   public func pushErrors(apiKey: Int16, codes: [Int32]) {

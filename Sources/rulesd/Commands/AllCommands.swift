@@ -6,5 +6,6 @@ let allCommands: [Command] = [
   runCommand,
   simulateCommand,
   benchCommand,
+  brokerCommand,
   demoCommand,
 ]
