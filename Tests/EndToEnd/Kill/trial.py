@@ -112,10 +112,14 @@ def kcat(servers, *arguments, feed=None, seconds=120):
 class Daemon:
     """A `rulesd run` process."""
 
-    def __init__(self, trial, name, *options, wrapper=(), environment=None):
+    def __init__(self, trial, name, *options, wrapper=(), environment=None, instead=None):
+        """`instead` has other values for options that the trial gives all its daemons."""
         self.trial, self.name = trial, name
         self.log = os.path.join(trial.directory, f"{name}.log")
-        command = [*wrapper, trial.rulesd, "run", trial.rules, *trial.daemon_options, *options]
+        usual = list(trial.daemon_options)
+        for option, value in (instead or {}).items():
+            usual[usual.index(option) + 1] = value
+        command = [*wrapper, trial.rulesd, "run", trial.rules, *usual, *options]
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **(environment or {})})
@@ -252,7 +256,7 @@ class Traffic:
 class Trial:
     """Brokers, rules, topics, a consumer group: everything that one trial has for itself."""
 
-    def __init__(self, options, name, *, minutes=24, rate=12, partitions=3, brokers=1, across=True):
+    def __init__(self, options, name, *, minutes=24, rate=12, partitions=3, brokers=1, across=True, traffic=True):
         self.options, self.name = options, name
         self.rulesd = os.path.abspath(options.rulesd)
         self.directory = tempfile.mkdtemp(prefix=f"rulesd-{name}-")
@@ -265,7 +269,7 @@ class Trial:
         self.partitions = {
             topic: self.brokers.make_topic(topic + self.suffix, count)
             for topic, count in [(EVENTS, partitions), (LAG, 1)]}
-        self.traffic = Traffic(self, minutes, rate, options.seed, self.partitions)
+        self.traffic = Traffic(self, minutes, rate, options.seed, self.partitions) if traffic else None
         self.write_rules(across)
         self.checkpoints = None
         self.daemon_options = self.options_of_daemons()
