@@ -262,10 +262,9 @@ def disk_full(options):
             trial.feed(0.3)
             daemon.wait_read()
             wait_until(lambda: daemon.metrics()["rulesd_checkpoints_total"] > 0, 30, "a first checkpoint")
-            with open(os.path.join(place, "filler"), "wb") as filler, contextlib.suppress(OSError):
+            with contextlib.suppress(OSError), open(os.path.join(place, "filler"), "wb", buffering=0) as filler:
                 while True:
                     filler.write(b"x" * 4096)
-                    filler.flush()
             trial.feed(0.6)
             wait_until(
                 lambda: "checkpoint" in (daemon.get("/readyz") or (0, ""))[1], 60,
