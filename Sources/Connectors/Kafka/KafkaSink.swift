@@ -49,9 +49,12 @@ public final class KafkaSink: RecordSink {
   }
 
   public func write(_ batch: OutputBatch) throws {
-    let tag = ledger.expect(batch.entries.count)
+    let tag = ledger.counts.withLock { $0.expect(batch.entries.count) }
     var handedOver = 0
-    defer { if handedOver < batch.entries.count { ledger.forget(batch.entries.count - handedOver, tag: tag) } }
+    defer {
+      let missing = batch.entries.count - handedOver
+      if missing > 0 { ledger.counts.withLock { $0.settle(missing, tag: tag) } }
+    }
     try batch.forEachRecord { entry, key, payload in
       try producer.produce(
         topic: options.topic(of: entry, overrides), partition: -1, key: key, payload: payload, timestampMillis: 0,
@@ -65,14 +68,14 @@ public final class KafkaSink: RecordSink {
 
   public func flush() throws { try producer.flush(millisMax: options.flushMillisMax) }
 
-  public func barrier(_ epoch: UInt64) { ledger.barrier(epoch) }
+  public func barrier(_ epoch: UInt64) { ledger.counts.withLock { $0.addBarrier(epoch) } }
 
   /// Throws `RecordsLost` when the brokers refused a record before the barrier for good, and `SinkFailure` when
   /// they have not acknowledged all after `flushMillisMax`: another try goes on waiting.
   public func complete(_ epoch: UInt64) throws {
     let deadline = monotonicNanos() + options.flushMillisMax * 1_000_000
     while true {
-      let waiting = try ledger.waiting(before: epoch)
+      let waiting = try ledger.counts.withLock { try $0.waiting(before: epoch) }
       if waiting == 0 { return }
       try producer.throwIfFatal()
       if monotonicNanos() > deadline {
@@ -112,70 +115,17 @@ extension OutputBatch {
   }
 }
 
-/// Counts the records between two barriers that the brokers have not acknowledged. Delivery reports of different
-/// partitions come in any order, so each record carries the number of its stretch.
+/// Counts what the brokers have acknowledged, on the threads that poll.
 final class DeliveryLedger: KafkaContext {
-  private struct State {
-    /// The stretch that is being written, from 1.
-    var stretch = 1
-    /// Unacknowledged records by stretch; those without any are left out.
-    var waiting: [Int: Int] = [:]
-    /// Barriers, ascending, and the last stretch before each; forgotten when they are asked for.
-    var barriers: [(epoch: UInt64, stretch: Int)] = []
-    /// The first record that was refused for good, and how many.
-    var failure: (stretch: Int, text: String, count: Int)?
-  }
-  private let state = Mutex(State())
-
-  /// So many records follow; returns their tag.
-  func expect(_ count: Int) -> Int {
-    state.withLock { state in
-      if count > 0 { state.waiting[state.stretch, default: 0] += count }
-      return state.stretch
-    }
-  }
-
-  /// Records that were not handed over after all.
-  func forget(_ count: Int, tag: Int) { state.withLock { Self.settle(count, tag: tag, &$0) } }
-
-  func barrier(_ epoch: UInt64) {
-    state.withLock { state in
-      state.barriers.append((epoch, state.stretch))
-      state.stretch += 1
-    }
-  }
-
-  /// How many records before the barrier are not acknowledged.
-  func waiting(before epoch: UInt64) throws(RecordsLost) -> Int {
-    try state.withLock { state throws(RecordsLost) in
-      guard let barrier = state.barriers.last(where: { $0.epoch <= epoch }) else { return 0 }
-      if let failure = state.failure, failure.stretch <= barrier.stretch {
-        // What follows is written again as well: there is nothing to remember of it.
-        state.failure = nil
-        throw RecordsLost("\(failure.count) records were not written: \(failure.text)")
-      }
-      let count = state.waiting.reduce(0) { $0 + ($1.key <= barrier.stretch ? $1.value : 0) }
-      if count == 0 { state.barriers.removeAll { $0.stretch < barrier.stretch } }
-      return count
-    }
-  }
-
-  private static func settle(_ count: Int, tag: Int, _ state: inout State) {
-    let left = state.waiting[tag, default: 0] - count
-    state.waiting[tag] = left > 0 ? left : nil
-  }
+  let counts = Mutex(DeliveryCounts())
 
   override func onDelivery(_ message: UnsafePointer<rd_kafka_message_t>?) {
     super.onDelivery(message)
     guard let message else { return }
     let tag = Int(bitPattern: message.pointee._private)
-    state.withLock { state in
-      Self.settle(1, tag: tag, &state)
-      guard message.pointee.err != RD_KAFKA_RESP_ERR_NO_ERROR else { return }
-      let known = state.failure
-      state.failure = (
-        min(known?.stretch ?? tag, tag), known?.text ?? Self.failureText(message), (known?.count ?? 0) + 1
-      )
+    counts.withLock { counts in
+      counts.settle(1, tag: tag)
+      if message.pointee.err != RD_KAFKA_RESP_ERR_NO_ERROR { counts.fail(1, tag: tag, Self.failureText(message)) }
     }
   }
 }

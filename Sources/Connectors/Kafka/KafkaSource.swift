@@ -3,15 +3,6 @@ import Glibc
 import Runtime
 import Synchronization
 
-/// Which partitions of its topic a source reads.
-public enum KafkaOwnership: Sendable, Hashable {
-  /// Those that the group assigns to it.
-  case shared
-  /// All or none: one process at a time reads, the others stand by. Where `leads` is set the group decides, by whom
-  /// it gives the topic's first partition; a source that does not lead follows `setLeading`.
-  case standby(leads: Bool)
-}
-
 public struct KafkaSourceOptions: Sendable {
   /// `host:port`, separated by commas.
   public var brokers: String
@@ -24,7 +15,7 @@ public struct KafkaSourceOptions: Sendable {
   public var untilEnd = false
   /// A partition whose reader was not asked for this long is paused.
   public var pauseAfterNanos: Int64 = 1_000_000_000
-  public var ownership = KafkaOwnership.shared
+  public var ownership = SourceOwnership.shared
   /// Static membership (`group.instance.id`): a process that is back within the session's time-out finds its
   /// partitions as it left them, and the others notice nothing. Unique in the group.
   public var instanceID: String?
@@ -504,6 +495,23 @@ public final class KafkaSource: LiveSource {
   }
 
   // MARK: Offsets
+
+  public func committedMetadata() throws -> [String] {
+    guard let count = partitionCount() else { throw KafkaFailure("the partitions of \(topic) cannot be asked for") }
+    let list = KafkaPartitions((0..<count).map { (topic, $0, Int64(RD_KAFKA_OFFSET_INVALID)) })
+    let status = rd_kafka_committed(client.handle, list.list, Self.questionMillis)
+    guard status == RD_KAFKA_RESP_ERR_NO_ERROR else {
+      throw KafkaFailure("the committed offsets of group \(options.group) cannot be read: \(kafkaText(status))")
+    }
+    return try (0..<list.count).compactMap { index in
+      guard list[index].err == RD_KAFKA_RESP_ERR_NO_ERROR else {
+        throw KafkaFailure("the committed offsets of group \(options.group) cannot be read")
+      }
+      guard let bytes = list[index].metadata else { return nil }
+      return String(
+        decoding: UnsafeRawBufferPointer(start: bytes, count: list[index].metadata_size), as: UTF8.self)
+    }
+  }
 
   /// Blocks until the group's coordinator has answered, for at most ten seconds.
   public func commit(_ points: [CommitPoint]) throws {

@@ -26,22 +26,18 @@ public struct KafkaTransactionOptions: Sendable {
 /// transaction is committed, and opens the next. A transaction that cannot be committed dooms all that follows: it
 /// is dropped until `prepare`, since an engine that starts from the committed offsets writes it again.
 public final class KafkaTransactionalSink: TransactionalSink, Sendable {
-  private enum Waiting {
-    case records(OutputBatch)
-    case barrier(UInt64)
-  }
-
   private struct State {
     /// Nil before `prepare` and after `abort`.
     var producer: KafkaProducer?
     var isOpen = false
     var openedNanos: Int64 = 0
-    /// The first barrier that is not committed: everything behind it waits.
-    var barrier: UInt64?
-    var waiting: [Waiting] = []
-    var waitingBytes = 0
+    var buffer: TransactionBuffer
     /// Why the open transaction cannot be committed, found while writing.
     var failure: (any Error)?
+
+    init(_ transactions: KafkaTransactionOptions) {
+      buffer = TransactionBuffer(bytesMax: transactions.waitingBytesMax)
+    }
   }
 
   /// For `problem`, which must not wait for a write.
@@ -63,7 +59,7 @@ public final class KafkaTransactionalSink: TransactionalSink, Sendable {
     self.options = options
     self.transactions = transactions
     overrides = Mutex(options.topicOverrides)
-    state = Mutex(State())
+    state = Mutex(State(transactions))
     _ = try makeProducer()
   }
 
@@ -98,7 +94,7 @@ public final class KafkaTransactionalSink: TransactionalSink, Sendable {
 
   private func install(_ producer: KafkaProducer) {
     state.withLock { state in
-      state = State()
+      state = State(transactions)
       state.producer = producer
     }
     isGivenUp.store(false, ordering: .sequentiallyConsistent)
@@ -108,7 +104,7 @@ public final class KafkaTransactionalSink: TransactionalSink, Sendable {
     isGivenUp.store(true, ordering: .sequentiallyConsistent)
     let open = state.withLock { state -> KafkaClient? in
       let open = state.isOpen ? state.producer?.client : nil
-      state = State()
+      state = State(transactions)
       return open
     }
     // So that readers need not wait for the time-out. Should it fail, the next `prepare` does it.
@@ -128,26 +124,18 @@ public final class KafkaTransactionalSink: TransactionalSink, Sendable {
     try state.withLock { state in
       if isGivenUp.load(ordering: .sequentiallyConsistent) { return true }
       guard state.producer != nil else { throw SinkFailure("the transactional sink has not been prepared") }
-      if state.barrier == nil {
-        try produce(batch, &state)
-        return true
+      switch state.buffer.offer(batch) {
+      case .writeNow: try produce(batch, &state)
+      case .waits: break
+      case .isFull: return false
       }
-      guard state.waitingBytes < transactions.waitingBytesMax else { return false }
-      state.waiting.append(.records(batch))
-      state.waitingBytes += Self.bytes(batch)
       return true
     }
   }
 
-  private static func bytes(_ batch: OutputBatch) -> Int { batch.bytes.count + batch.keys.count }
-
   public func adopt(topics: [String]) { overrides.withLock { $0 = topics } }
 
-  public func barrier(_ epoch: UInt64) {
-    state.withLock { state in
-      if state.barrier == nil { state.barrier = epoch } else { state.waiting.append(.barrier(epoch)) }
-    }
-  }
+  public func barrier(_ epoch: UInt64) { state.withLock { $0.buffer.addBarrier(epoch) } }
 
   /// Opens a transaction when there is none. A failure of the transaction is noted for `commit`; what could not
   /// be written anyway throws.
@@ -218,22 +206,10 @@ public final class KafkaTransactionalSink: TransactionalSink, Sendable {
       if isGivenUp.load(ordering: .sequentiallyConsistent) {
         throw TransactionAborted("the transaction was given up")
       }
-      guard let client = state.producer?.client, let first = state.barrier else {
+      guard let client = state.producer?.client, let more = state.buffer.extend(to: epoch) else {
         throw SinkFailure("no barrier of epoch \(epoch) has come to the transactional sink")
       }
-      var reached = first
-      while reached < epoch {
-        guard !state.waiting.isEmpty else {
-          throw SinkFailure("no barrier of epoch \(epoch) has come to the transactional sink")
-        }
-        switch state.waiting.removeFirst() {
-        case .records(let batch):
-          state.waitingBytes -= Self.bytes(batch)
-          try produce(batch, &state)
-        case .barrier(let next): reached = next
-        }
-      }
-      state.barrier = reached
+      for batch in more { try produce(batch, &state) }
       if hasOffsets { open(&state) }
       if let failure = state.failure { throw failure }
       return state.isOpen ? (client, state.openedNanos) : nil
@@ -244,18 +220,7 @@ public final class KafkaTransactionalSink: TransactionalSink, Sendable {
   private func release() throws {
     try state.withLock { state in
       state.isOpen = false
-      state.barrier = nil
-      var next = 0
-      while next < state.waiting.count, state.barrier == nil {
-        switch state.waiting[next] {
-        case .records(let batch):
-          state.waitingBytes -= Self.bytes(batch)
-          try produce(batch, &state)
-        case .barrier(let epoch): state.barrier = epoch
-        }
-        next += 1
-      }
-      state.waiting.removeFirst(next)
+      for batch in state.buffer.committed() { try produce(batch, &state) }
     }
   }
 

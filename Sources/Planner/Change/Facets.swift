@@ -23,6 +23,7 @@ struct Facet {
     let after = Set(new.map(\.name))
     for facet in new {
       guard let known = before[facet.name] else {
+        if facet.identity.isEmpty { continue }
         lines.append("\(facet.name): \(shown(facet.text)), which was not there")
         continue
       }
@@ -33,7 +34,7 @@ struct Facet {
         lines.append("\(facet.name): \(shown(known.text)) → \(shown(facet.text))")
       }
     }
-    for facet in old where !after.contains(facet.name) {
+    for facet in old where !after.contains(facet.name) && !facet.identity.isEmpty {
       lines.append("\(facet.name): no longer \(shown(facet.text))")
     }
     return lines.isEmpty ? hidden : lines
@@ -105,8 +106,7 @@ extension RowSetPlan {
     ]
     guard let window, let panes = window.panes else { return facets }
     facets.append(Facet("windows", window.spec.ruleText))
-    facets.append(panes.keyFacet(labels: labels))
-    return facets
+    return facets + [panes.keyFacet(labels: labels), panes.limitFacet]
   }
 
   /// What is behind the window that they come from; nothing for rows of a source.
@@ -131,10 +131,20 @@ extension PanesPlan {
       (labels ?? keySlots.map { names.name($0) }).joined(separator: ", "))
   }
 
+  /// A limit of keys counts in panes of one length.
+  var limitFacet: Facet {
+    Facet(
+      "limit of keys",
+      keyLimit.map { "\($0) in \(Value.duration(Double(paneNanos)).ruleText)" } ?? "")
+  }
+
   /// What its id is made of, but for what is below.
-  var ownFacets: [Facet] { [keyFacet()] + input.ownFacets(inputNames).map {
-    $0.name == "where" ? $0 : Facet("\($0.name) below", $0.identity, $0.text)
-  } }
+  var ownFacets: [Facet] {
+    let below = input.ownFacets(inputNames).map { facet in
+      facet.name == "where" ? facet : Facet("\(facet.name) below", facet.identity, facet.text)
+    }
+    return [keyFacet(), limitFacet] + below
+  }
 
   /// Fields of the source on which its id depends.
   var fields: Set<Int> { input.fields(behind: keySlots) }

@@ -231,7 +231,8 @@ extension RuleSetChange {
       // What those of its rules that were there before had in its place, and no longer use.
       let left = survivors(part.rules)
       let candidates = old.operators.filter { before in
-        before.kind == part.kind && before.rules.contains { left.contains($0) && !(new.operatorWith[before.id]?.rules.contains($0) ?? false) }
+        let still = new.operatorWith[before.id]?.rules ?? []
+        return before.kind == part.kind && !before.rules.intersection(left).subtracting(still).isEmpty
       }
       func likeness(_ before: RuleSetParts.Operator) -> Int {
         before.rules.intersection(left).count + (before.level == part.level ? 1_000_000 : 0)

@@ -131,7 +131,8 @@ extension RuleSetChange.Operator {
 
   /// When it is heard of again.
   private static func startText(_ window: RuleSetChange.Window) -> String {
-    "start with the first whole one after the deploy, up to \(Value.duration(Double(window.gapNanos)).ruleText) without results"
+    let gap = Value.duration(Double(window.gapNanos)).ruleText
+    return "start with the first whole one after the deploy, up to \(gap) without results"
   }
 }
 

@@ -108,7 +108,10 @@ struct RuleSetParts {
       }
     }
     facets.append(
-      Facet("values", alert.values.map { "\($0.name) \(rows.space.identities[$0.slot])" }.sorted(by: utf8Precedes).joined(separator: " "),
+      Facet(
+        "values",
+        alert.values.map { "\($0.name) \(rows.space.identities[$0.slot])" }.sorted(by: utf8Precedes)
+          .joined(separator: " "),
         alert.values.map(\.name).sorted(by: utf8Precedes).joined(separator: ", ")))
     var slots = [alert.condition] + alert.keys.map(\.slot) + alert.values.map(\.slot)
     for template in alert.labels + alert.annotations {

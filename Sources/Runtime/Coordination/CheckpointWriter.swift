@@ -88,7 +88,8 @@ final class CheckpointWriter {
   }
 
   /// Removes old checkpoints, in the background as well; what cannot be removed now is removed later.
-  func prune(keep: Int, alive: Set<String>) {
+  /// `youngest` spares what was made since, by whomever: another daemon may be about to commit it.
+  func prune(keep: Int, alive: Set<String>, sparingSince youngest: Int64? = nil) {
     guard !isBusy else { return }
     isBusy = true
     let job = Job(
@@ -96,7 +97,11 @@ final class CheckpointWriter {
       sections: [], slot: slot)
     executor.run {
       var outcome = Outcome(nanos: 0)
-      do { try job.store.prune(keep: keep, alive: alive) } catch { outcome.failure = "\(error)" }
+      do {
+        var alive = alive
+        if let youngest { for one in try job.store.list() where one.createdNanos >= youngest { alive.insert(one.name) } }
+        try job.store.prune(keep: keep, alive: alive)
+      } catch { outcome.failure = "\(error)" }
       let done = outcome
       job.slot.outcome.withLock { $0 = done }
     }

@@ -424,10 +424,7 @@ public final class Coordinator {
         }
       }
       observe(.committed)
-      if isNew {
-        writer?.prune(
-          keep: options.checkpointsKept, alive: Set(namesCommitted.values).union(bases.values.map(\.name)))
-      }
+      if isNew { prune() }
       return true
     } catch let failure as SinkFenced {
       throw failure
@@ -446,6 +443,22 @@ public final class Coordinator {
       }
       return true
     }
+  }
+
+  /// How long a checkpoint of a shared group is spared although nobody names it: its daemon may be about to.
+  private static let sparedNanos: Int64 = 600_000_000_000
+
+  /// Removes checkpoints that nobody names any more.
+  private func prune() {
+    var alive = Set(namesCommitted.values).union(bases.values.map(\.name))
+    guard options.isShared else { writer?.prune(keep: options.checkpointsKept, alive: alive); return }
+    for source in sources {
+      // Without knowing what others have committed nothing is removed; there will be another time.
+      guard let committed = try? source.committedMetadata() else { return }
+      alive.formUnion(committed.compactMap { ResumePoint(metadata: $0)?.checkpoint })
+    }
+    writer?.prune(
+      keep: options.checkpointsKept, alive: alive, sparingSince: options.engine.clock() - Self.sparedNanos)
   }
 
   /// With a transactional sink: fences who wrote before us, then asks for the committed offsets anew, since until

@@ -75,6 +75,15 @@ public enum AssignmentChange: Sendable {
   case revoked([PartitionIdentity])
 }
 
+/// Which partitions of its topic a source reads.
+public enum SourceOwnership: Sendable, Hashable {
+  /// Those that the group assigns to it.
+  case shared
+  /// All or none: one process at a time reads, the others stand by. Where `leads` is set the group decides, by whom
+  /// it gives the topic's first partition; a source that does not lead follows `setLeading`.
+  case standby(leads: Bool)
+}
+
 /// A source whose partitions come and go: a Kafka consumer. All calls come from the control thread.
 public protocol LiveSource: AnyObject {
   var schema: SourceSchema { get }
@@ -87,6 +96,9 @@ public protocol LiveSource: AnyObject {
   func restart()
   /// Other fields are needed from now on: readers that are made later decode these. A `restart` follows.
   func adopt(_ schema: SourceSchema)
+  /// The metadata that the group has committed for any partition of the topic, whoever reads it. Throws when the
+  /// brokers do not say.
+  func committedMetadata() throws -> [String]
   /// Commits synchronously; throws when the broker refuses or cannot be reached (the caller tries again later), and
   /// `GroupFenced` when this process is no member of the group any more.
   func commit(_ points: [CommitPoint]) throws

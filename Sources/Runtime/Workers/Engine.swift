@@ -15,6 +15,9 @@ public struct EngineOptions: Sendable {
   public var clock: @Sendable () -> Int64
   /// A clock that only runs forward, nanoseconds: how long a partition is silent, and when to ask it again.
   public var monotonic: @Sendable () -> Int64
+  /// Off, workers capture as soon as they hear of a barrier. That is wrong; it is there so that the simulation can show
+  /// that it would notice.
+  var alignsBarriers = true
 
   public init(
     workers: Int = 1, batchRows: Int = RecordBatch.rowsMax, order: OutputOrder = .total,

@@ -283,7 +283,9 @@ extension Worker {
   private func noticeBarrier() throws {
     guard let request = engine.barrierRequest(after: seenEpoch) else { return }
     seenEpoch = request.epoch
-    alignment = Alignment(request, levels: levels, workers: engine.options.workers)
+    let alignment = Alignment(request, levels: levels, workers: engine.options.workers)
+    guard engine.options.alignsBarriers else { return try arrive(alignment) }
+    self.alignment = alignment
     try broadcast(.barrier(epoch: request.epoch, level: 0))
   }
 

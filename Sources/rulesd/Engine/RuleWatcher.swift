@@ -11,11 +11,12 @@ import Glibc
 /// change. What counts then is the bytes: a file that was only touched, or that was changed and changed back, is none.
 /// Each content is told once, whether or not it compiles.
 struct RuleWatcher {
-  /// How often `poll` is to be called.
+  /// How often `poll` is to be called. Not much more often: two edits within one tick of a file's clock, with a look
+  /// between them, could be taken for one.
   static let intervalNanos: Int64 = 1_000_000_000
 
-  /// What can be known of a file without reading it. Any write changes one of these; what is written at the same moment as
-  /// a look at it is seen by the next, one interval later, since only then it is read.
+  /// What can be known of a file without reading it. Any write changes one of these, unless it comes within a tick of the one
+  /// before; the bytes are read an interval later, so they hold both.
   private struct Trace: Equatable {
     /// Where all links lead.
     var place: String
