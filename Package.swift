@@ -68,7 +68,7 @@ let package = Package(
     tests(
       "EndToEnd",
       ["rulesd", "RuleLang", "Runtime", "Operators", "Connectors", "Planner", "Traffic", "Catalog"],
-      exclude: ["Cases", "duckdb"]),
+      exclude: ["Cases", "duckdb", "Kill"]),
   ],
   cxxLanguageStandard: .cxx17
 )

@@ -212,8 +212,9 @@ final class RowSetPlan {
 /// Panes of partial aggregates over a row set by one list of keys.
 public final class PanesPlan {
   let number: Int
-  let input: RowSetPlan
-  let source: SourcePlan
+  // Both own this as a consumer, and live as long as the plan does.
+  unowned let input: RowSetPlan
+  unowned let source: SourcePlan
   let level: Int
   let keySlots: [Int]
   /// What the rules say; panes with a limit are cut by it, so they are not shared with windows of other panes.

@@ -219,7 +219,7 @@ import Testing
 
   @Test func revisionsFollowTheBytes() {
     func revision(_ files: [(String, String)]) -> String {
-      ruleRevision(files.map { RuleFileBytes(path: $0.0, bytes: Array($0.1.utf8)) })
+      ruleRevision(files.map { RuleFileBytes(path: $0.0, name: String($0.0.split(separator: "/").last ?? ""), bytes: Array($0.1.utf8)) })
     }
     #expect(revision([("a", "x"), ("b", "y")]) == revision([("/c/a", "x"), ("/c/b", "y")]))
     let different = [

@@ -13,7 +13,7 @@ public struct EngineOptions: Sendable {
   public var stateBytesMax = 0
   /// Wall clock, nanoseconds since the epoch; only idle live partitions look at it.
   public var clock: @Sendable () -> Int64
-  /// A clock that only runs forward, nanoseconds: when to ask again a partition that had nothing.
+  /// A clock that only runs forward, nanoseconds: how long a partition is silent, and when to ask it again.
   public var monotonic: @Sendable () -> Int64
   /// Off, workers capture as soon as they hear of a barrier. That is wrong; it is there so that the simulation can show
   /// that it would notice.
@@ -92,7 +92,7 @@ public final class Engine: Sendable {
         sink: sink, order: options.order, sources: graph.sources.count, shards: options.workers,
         partitionSources: identities.map(\.source), partitionOrder: Self.recordOrder(identities, graph),
         ruleCount: graph.rules.count))
-    let now = options.clock()
+    let now = options.monotonic()
     let states = zip(sorted, points).enumerated().map { ordinal, pair in
       PartitionState(ordinal: ordinal, start: pair.0, resume: pair.1, now: now)
     }

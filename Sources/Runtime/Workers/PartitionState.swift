@@ -8,7 +8,7 @@ final class PartitionState {
   /// The next multiple of the source's step: below it a new watermark changes nothing downstream.
   var nextStep = beforeAllTime
   var hasEnded = false
-  /// Clock at the last record.
+  /// Monotonic time at the last record.
   var lastRecordNanos: Int64
   /// Do not ask the reader again before this (monotonic).
   var retryNanos: Int64 = 0

@@ -176,7 +176,7 @@ final class Worker: @unchecked Sendable {
     switch outcome {
     case .records:
       partition.wasReadable = true
-      if engine.options.isLive { partition.lastRecordNanos = engine.options.clock() }
+      if engine.options.isLive { partition.lastRecordNanos = engine.options.monotonic() }
       partition.counters.isIdle = false
       source.process(partition)
       try progress(partition)
@@ -201,10 +201,10 @@ final class Worker: @unchecked Sendable {
   /// takes its watermark from the clock, so that its windows close.
   private func followClock(_ partition: PartitionState) throws {
     let schema = engine.graph.sources[partition.source].schema
-    let now = engine.options.clock()
-    guard now - partition.lastRecordNanos >= schema.idleNanos else { return }
+    // How long it is silent is measured by the clock that nobody sets: a wall clock put forward makes no partition idle.
+    guard engine.options.monotonic() - partition.lastRecordNanos >= schema.idleNanos else { return }
     partition.counters.isIdle = true
-    let watermark = now - schema.boundNanos
+    let watermark = engine.options.clock() - schema.boundNanos
     guard watermark > partition.watermark else { return }
     partition.watermark = watermark
     partition.raises.clockSet(watermark)

@@ -9,5 +9,6 @@ let allCommands: [Command] = [
   replayCommand,
   simulateCommand,
   benchCommand,
+  brokerCommand,
   demoCommand,
 ]
