@@ -214,7 +214,7 @@ import Testing
     let lines = result.errors.split(separator: "\n").compactMap { JSONValue(Array($0.utf8)) }
     #expect(lines.map { $0["action"] } == [.string("start"), .string("stop")])
     #expect(lines.allSatisfy { $0["rules"] == .array([.string("rows"), .string("Many")]) })
-    #expect(lines[0]["revision"] == lines[1]["revision"] && lines[0]["revision"]?.text?.count == 32)
+    #expect(lines[0]["revision"] == lines[1]["revision"] && lines[0]["revision"]?.text?.count == 16)
   }
 
   @Test func revisionsFollowTheBytes() {
