@@ -91,6 +91,8 @@ final class KafkaPartitionReader: PartitionReader, RecordDetailSource {
     giveBack()
     if let queue { rd_kafka_queue_destroy(queue) }
     queue = nil
+    // Messages that are kept longer than their consumer would keep it from ending.
+    strays.drop()
   }
 
   private func giveBack() {
@@ -293,7 +295,14 @@ private final class KafkaStrays: @unchecked Sendable {
   private let lock = Mutex(())
   private var messages: [UnsafeMutablePointer<rd_kafka_message_t>] = []
 
-  deinit { for message in messages { rd_kafka_message_destroy(message) } }
+  deinit { drop() }
+
+  func drop() {
+    lock.withLock { _ in
+      for message in messages { rd_kafka_message_destroy(message) }
+      messages = []
+    }
+  }
 
   func add(_ message: UnsafeMutablePointer<rd_kafka_message_t>) {
     lock.withLock { _ in messages.append(message) }
