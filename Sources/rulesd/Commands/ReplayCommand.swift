@@ -38,8 +38,8 @@ let replayPage = CommandPage(
       "rulesd replay --kafka localhost:9092 --from rulesd.dead_letters --dry-run",
       "what is there, by topic and reason"),
     CommandExample(
-      "rulesd replay --kafka localhost:9092 --from rulesd.dead_letters --reason latency_ms --since 2026-11-21T03:00:00Z --rate 500",
-      "what failed since three for the sake of one field, gently"),
+      "rulesd replay --kafka k1:9092 --from rulesd.dead_letters --reason latency_ms --since 2026-11-21 --rate 500",
+      "what failed since that day for the sake of one field, gently"),
     CommandExample(
       "rulesd replay dead.jsonl.zst --rule requests --to-file again.jsonl",
       "a recording of the original records, to try mended rules on"),
