@@ -6,25 +6,28 @@ import Testing
 
 @testable import Connectors
 
-private let kafkaEvents = schema([field("x", .int), field("s", .string, absence: .null)], topic: "events")
+let kafkaEvents = schema([field("x", .int), field("s", .string, absence: .null)], topic: "events")
 
 /// Drives a source as the control thread and a worker would, in one thread.
-private final class Driver {
+final class Driver {
   let source: KafkaSource
   var readers: [PartitionIdentity: PartitionStart] = [:]
   var rows: [PartitionIdentity: [Verdict]] = [:]
   var positions: [PartitionIdentity: Int64] = [:]
   var last: [PartitionIdentity: ReadOutcome] = [:]
+  /// How often partitions were taken away.
+  var revocations = 0
   let batch = RecordBatch(schema: kafkaEvents)
 
   init(
     _ broker: EmbeddedBroker, group: String = "g", untilEnd: Bool = false, hasShortSession: Bool = true,
-    properties: [KafkaProperty] = []
+    properties: [KafkaProperty] = [], configure: (inout KafkaSourceOptions) -> Void = { _ in }
   ) throws {
     var options = KafkaSourceOptions(
       brokers: broker.bootstrapServers, group: group,
       properties: (hasShortSession ? EmbeddedBroker.consumerProperties : []) + properties)
     options.untilEnd = untilEnd
+    configure(&options)
     source = try KafkaSource(schema: kafkaEvents, options: options)
   }
   deinit { source.close() }
@@ -34,6 +37,7 @@ private final class Driver {
       switch change {
       case .assigned(let starts): for start in starts { readers[start.reader.identity] = start }
       case .revoked(let identities):
+        revocations += 1
         for identity in identities { readers[identity] = nil }
         source.released(identities)
       }
@@ -65,7 +69,7 @@ private final class Driver {
   }
 }
 
-private func produce(_ broker: EmbeddedBroker, _ range: Range<Int>, partitions: Int = 2) throws {
+func produce(_ broker: EmbeddedBroker, _ range: Range<Int>, partitions: Int = 2) throws {
   let writer = try KafkaWriter(brokers: broker.bootstrapServers)
   for number in range {
     try writer.write(
@@ -75,7 +79,7 @@ private func produce(_ broker: EmbeddedBroker, _ range: Range<Int>, partitions: 
   try writer.flush()
 }
 
-private func numbers(_ verdicts: [Verdict]) -> [Int64] {
+func numbers(_ verdicts: [Verdict]) -> [Int64] {
   verdicts.compactMap { if case .row(_, let cells) = $0, case .int(let x) = cells[0] { x } else { nil } }
 }
 
@@ -425,7 +429,7 @@ private func produceOne(_ broker: EmbeddedBroker, topic: String, _ json: String)
   try writer.flush()
 }
 
-private func kcat(_ arguments: [String]) throws -> String {
+func kcat(_ arguments: [String]) throws -> String {
   let process = Process()
   process.executableURL = URL(fileURLWithPath: "/usr/bin/kcat")
   process.arguments = arguments

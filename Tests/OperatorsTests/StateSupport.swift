@@ -129,9 +129,9 @@ struct TestPlan {
     }
   }
 
-  private func consumers(behindFirst: Bool) -> RowSet {
+  private func consumers(_ window: (size: Int64, hop: Int64), behindFirst: Bool) -> RowSet {
     let columns = keySlots.count + outputs.count
-    let name = behindFirst ? "first" : "other"
+    let name = "\(window.size / second)/\(window.hop / second)"
     var set = RowSet(consumers: [RowRecorder(name: name, columns: columns, lines: lines)])
     guard behindFirst else { return set }
     if hasAlert {
@@ -148,11 +148,11 @@ struct TestPlan {
       alert.operatorID = "alert Busy"
       set.consumers.append(alert)
     }
-    if !level1.isEmpty { set.consumers.append(second) }
+    if !level1.isEmpty { set.consumers.append(secondLevel) }
     return set
   }
 
-  private var second: PaneAggregation {
+  private var secondLevel: PaneAggregation {
     let first = keySlots.count
     func state(_ function: String, _ argument: Int?, _ type: ValueType?, _ id: String) -> PaneAggregation.State {
       var state = PaneAggregation.State(
@@ -175,10 +175,13 @@ struct TestPlan {
             .init(state: 2, constants: [], type: .float64), .init(state: 3, constants: [], type: .float64),
           ], computedSlots: [],
           rows: RowSet(consumers: [
-            RowRecorder(name: "second \(window.size)", columns: min(1, keySlots.count) + 4, lines: lines)
+            RowRecorder(
+              name: "second:\(window.size / second)/\(window.hop / second)", columns: min(1, keySlots.count) + 4, lines: lines)
           ]))
       }, inputTypes: keyTypes + outputs.map(\.type), isOverWindows: true,
-      upstreamKeySlots: Array(keySlots.indices), upstreamNanos: windows[0].size)
+      upstreamKeySlots: Array(keySlots.indices), upstreamNanos: windows[0].size
+        + PaneAggregation.lookbackNanos(
+          functions: aggregates.map { allAggregates[$0].state.function }, windowNanos: windows.map(\.size)))
     definition.operatorID = "second"
     return definition
   }
@@ -190,17 +193,17 @@ struct TestPlan {
       windows: windows.enumerated().map { index, window in
         PaneAggregation.Window(
           sizeNanos: window.size, hopNanos: window.hop, outputs: outputs,
-          computedSlots: index == 0 && hasAlert ? [.bool] : [], rows: consumers(behindFirst: index == 0))
+          computedSlots: index == 0 && hasAlert ? [.bool] : [], rows: consumers(window, behindFirst: index == 0))
       })
     definition.operatorID = "first"
     return definition
   }
 
-  var levels: [PaneAggregation] { level1.isEmpty ? [definition] : [definition, second] }
+  var levels: [PaneAggregation] { level1.isEmpty ? [definition] : [definition, secondLevel] }
 }
 
 /// What a checkpoint is to these tests.
-struct TestSection {
+struct TestSection: Sendable {
   var operatorID: String
   /// Key groups; nil for a partition's.
   var groups: Range<Int>?
@@ -214,7 +217,7 @@ struct TestSection {
   }
 }
 
-struct StoredPart {
+struct StoredPart: Sendable {
   var operatorID: String
   var groups: Range<Int>?
   var partition: Int?
@@ -313,6 +316,11 @@ final class TestEngine {
 
   func stored() -> [StoredPart] { capture().map { $0.encoded() } }
 
+  /// What is done instead of `restore` for tasks of which nothing was stored.
+  func startAll(missingBefore time: Int64) {
+    for task in contexts.flatMap(\.statefulTasks) { task.start(missingBefore: time) }
+  }
+
   /// Restores parts in the order of shards, then lets every partition say where it stands, as workers do.
   func restore(_ parts: [StoredPart], watermarks: [Int64]) throws {
     for part in parts {
@@ -368,6 +376,11 @@ struct TestInput {
       engine.process(step.rows, partition: step.partition)
       engine.advance(step.partition, to: step.watermark)
     }
+  }
+
+  /// Behind every row that was read before step `count`.
+  func front(before count: Int) -> Int64 {
+    (steps[..<count].flatMap { $0.rows.map(\.time) }.max() ?? 0) + 1
   }
 
   func finish(_ engine: TestEngine) {

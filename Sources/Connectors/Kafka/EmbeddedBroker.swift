@@ -61,7 +61,8 @@ public final class EmbeddedBroker {
   }
 
   /// The next requests of a kind are answered with these error codes of the Kafka protocol, one each. Kinds
-  /// are the protocol's API keys: 0 produce, 1 fetch, 2 list offsets, 8 offset commit, 9 offset fetch.
+  /// are the protocol's API keys: 0 produce, 1 fetch, 2 list offsets, 8 offset commit, 9 offset fetch, 12 heartbeat,
+  /// 22 producer id, 24 partitions of a transaction, 25 its groups, 26 its end, 28 its offsets.
   public func pushErrors(apiKey: Int16, codes: [Int32]) {
     let errors = codes.map { rd_kafka_resp_err_t($0) }
     rd_kafka_mock_push_request_errors_array(cluster, apiKey, errors.count, errors)

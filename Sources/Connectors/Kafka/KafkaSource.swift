@@ -40,9 +40,10 @@ public struct KafkaSourceOptions: Sendable {
 /// brokers do not answer, a `poll` may take some seconds longer than it was given. An offset that is wanted and
 /// not there any more fails the partition's reader; it is never passed over.
 ///
-/// Standing by: all members stay in the group, and the group's assignment is only looked at for who has the first
-/// partition. That one assigns all partitions to itself, the others none. A member that dies is expelled after
-/// `session.timeout.ms` (6 s here), and from then on its commits are refused.
+/// Standing by: all members stay in the group, and the group's assignment is only looked at for who has the last
+/// partition. That one assigns all partitions to itself, the others none. (The last, because the sticky assignor gives
+/// newcomers the first ones of whoever has most: who reads keeps reading when others join and leave.) A member that
+/// dies is expelled after `session.timeout.ms` (6 s here), and from then on its commits are refused.
 public final class KafkaSource: LiveSource {
   public private(set) var schema: SourceSchema
   private let topic: String
@@ -62,13 +63,14 @@ public final class KafkaSource: LiveSource {
   private var isClosed = false
   /// What is assigned to our consumer, whatever the group thinks.
   private var assigned: Set<PartitionIdentity> = []
-  /// Standing by: the partitions that the group gave us, of which only the first means something.
+  /// Standing by: the partitions that the group gave us, of which only the last means something.
   private var granted: Set<Int32> = []
   /// A follower's word from its daemon.
   private var isFollowingLead = false
   /// The group waits for us to let go.
   private var owesRelease = false
-  /// The topic may have more partitions than we read.
+  /// How many partitions the topic has, 0 until the brokers have said; and whether it may have more by now.
+  private var topicPartitions: Int32 = 0
   private var mustCount = false
   private var nextCountNanos: Int64 = 0
   private var topicHandle: OpaquePointer?
@@ -190,7 +192,7 @@ public final class KafkaSource: LiveSource {
   public var holdsLead: Bool {
     switch options.ownership {
     case .shared: true
-    case .standby(leads: true): granted.contains(0)
+    case .standby(leads: true): topicPartitions > 0 && granted.contains(topicPartitions - 1)
     case .standby(leads: false): isFollowingLead
     }
   }
@@ -198,7 +200,7 @@ public final class KafkaSource: LiveSource {
   public func setLeading(_ isLeading: Bool) {
     guard options.ownership == .standby(leads: false), isFollowingLead != isLeading else { return }
     isFollowingLead = isLeading
-    mustCount = isLeading
+    mustCount = true
   }
 
   private func noteRevoked(_ partitions: [Int32], isLost: Bool, into changes: inout [AssignmentChange]) {
@@ -222,21 +224,22 @@ public final class KafkaSource: LiveSource {
 
   /// Begins what we lead and do not read, and lets go of what we read and do not lead.
   private func followLead(_ changes: inout [AssignmentChange]) {
+    let now = monotonicNanos()
+    if mustCount, hasAssignment, now >= nextCountNanos {
+      if let count = partitionCount() {
+        topicPartitions = count
+        mustCount = false
+      } else {
+        nextCountNanos = now + Self.upkeepNanos
+      }
+    }
     guard awaitingRelease.isEmpty else { return }
     guard holdsLead, hasAssignment else {
       beginning = []
       if !readers.isEmpty { revoke(Array(readers.keys), into: &changes) }
       return
     }
-    let now = monotonicNanos()
-    guard mustCount, now >= nextCountNanos else { return }
-    guard let count = partitionCount() else {
-      nextCountNanos = now + Self.upkeepNanos
-      return
-    }
-    mustCount = false
-    let all = (0..<count).map(identity)
-    beginning += all.filter { readers[$0] == nil && !beginning.contains($0) }
+    beginning = (0..<topicPartitions).map(identity).filter { readers[$0] == nil }
   }
 
   /// How many partitions the topic has; nil when the brokers do not say.
@@ -590,7 +593,7 @@ public final class KafkaSource: LiveSource {
     for reader in readers.values {
       if let text = reader.state.values.withLock({ $0.problem }) { return text }
     }
-    let isWaiting = !hasAssignment || !beginning.isEmpty || (mustCount && holdsLead)
+    let isWaiting = !hasAssignment || !beginning.isEmpty || (mustCount && options.ownership != .shared)
     return isWaiting ? "waiting for partitions of \(topic)" : nil
   }
 

@@ -11,7 +11,7 @@ public final class PostgresCheckpointStore: CheckpointArchive {
   /// One statement each: large enough to be few, small enough for the time-out on a slow line.
   private static let partBytes = 1 << 20
   private static let fileName = "parts"
-  /// Of the transaction lock that keeps two daemons from making the tables at once; any number that others do not use.
+  /// Of the lock that keeps two daemons from making the tables at once; any number that others do not use.
   private static let schemaLock: Int64 = 0x7275_6C65_7364
 
   private let location: PostgresLocation
@@ -63,9 +63,10 @@ public final class PostgresCheckpointStore: CheckpointArchive {
 
   private func makeSchema(_ connection: PostgresConnection) throws {
     if try hasSchema(connection) { return }
-    _ = try connection.execute("BEGIN")
-    _ = try connection.execute("SELECT pg_advisory_xact_lock($1)", [.int(Self.schemaLock)])
+    // Of the session, not of a transaction: only the next transaction is sure to see what another has made meanwhile.
+    _ = try connection.execute("SELECT pg_advisory_lock($1)", [.int(Self.schemaLock)])
     if try !hasSchema(connection) {
+      _ = try connection.execute("BEGIN")
       for statement in [
         """
         CREATE TABLE rulesd_checkpoint (
@@ -84,8 +85,9 @@ public final class PostgresCheckpointStore: CheckpointArchive {
       ] { _ = try connection.execute(statement) }
       _ = try connection.execute(
         "INSERT INTO rulesd_checkpoint_schema (version) VALUES ($1)", [.int(Self.schemaVersion)])
+      _ = try connection.execute("COMMIT")
     }
-    _ = try connection.execute("COMMIT")
+    _ = try connection.execute("SELECT pg_advisory_unlock($1)", [.int(Self.schemaLock)])
   }
 
   // MARK: Writing
@@ -205,6 +207,7 @@ public final class PostgresCheckpointStore: CheckpointArchive {
   }
 
   public func damage(around manifest: CheckpointManifest) throws -> [String] {
+    lastPart = nil
     let expected = manifest.sections.reduce(0) { max($0, $1.offset + $1.storedBytes) }
     let (bytes, parts) = try connected("checkpoint \(manifest.name) cannot be read") { connection in
       let found = try connection.execute(

@@ -175,7 +175,7 @@ private final class WindowCapture: StateCapture, @unchecked Sendable {
       .map { ($0.partition, $0.pane, CaptureHold($0.pane.holds)) }
     complete = task.complete
     waiting = task.waiting
-    keyCount = task.stateSize.keys
+    keyCount = (complete + (open ?? []).map(\.pane)).reduce(0) { max($0, $1.table.count) }
   }
 
   func encode(into writer: StateWriter) {

@@ -143,7 +143,7 @@ final class WindowTask: KeyedTask {
   /// The partitions' panes of a cell, in the order in which they are merged.
   private func takeArrived(in cell: (start: Int64, length: Int64)) -> [(partition: Int, pane: Pane)] {
     var partials: [(partition: Int, pane: Pane)] = []
-    if cell.length == definition.paneNanos {
+    if cell.start >= seam.mixedUntil {
       partials = arrived.removeValue(forKey: cell.start) ?? []
     } else {
       for start in arrived.keys where start >= cell.start && start < cell.start + cell.length {

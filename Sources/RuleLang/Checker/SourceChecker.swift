@@ -132,10 +132,18 @@ extension Checker {
 
   // MARK: Fields
 
+  /// Each field that a rule reads is looked for in every record.
+  static let fieldsMax = 1_000
+
   private func checkFields(_ syntax: SourceSyntax) -> [TypedField] {
     var first: [String: TextRange] = [:]
     var fields: [TypedField] = []
-    for field in syntax.fields {
+    if syntax.fields.count > Self.fieldsMax {
+      reporter.report(
+        .nestedTooDeep, "a source has at most \(Self.fieldsMax) fields", at: syntax.fields[Self.fieldsMax].name.range,
+        "the \(Self.fieldsMax + 1)st", hint: "declare those that rules read; others may stay in the record")
+    }
+    for field in syntax.fields.prefix(Self.fieldsMax) {
       if let place = first[field.name.text] {
         duplicate(field.name, "field", first: place)
         continue

@@ -83,7 +83,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
     case .unclosedBlock: "a block is not closed"
     case .unknownStage: "a pipeline stage is unknown"
     case .notInThisVersion: "this version does not have it yet"
-    case .nestedTooDeep: "an expression is nested too deep"
+    case .nestedTooDeep: "an expression is nested too deep, or a source too wide"
     case .chainedComparison: "comparisons cannot be chained"
     case .foreignOperator: "an operator is written as in another language"
     case .badTemplate: "a template is malformed"
@@ -208,7 +208,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
     case .nestedTooDeep:
       """
       Expressions nest 64 levels deep at most. Name the parts with `derive`, or use `in (…)` for long \
-      lists of alternatives.
+      lists of alternatives. A source declares at most 1,000 fields.
       """
     case .chainedComparison:
       """

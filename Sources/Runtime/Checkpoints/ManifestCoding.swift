@@ -1,6 +1,8 @@
 extension CheckpointManifest {
   /// What is read back is never longer.
   public static let encodedBytesMax = ManifestCoding.bytesMax
+  /// A larger `number` is not read: databases hold it, and there is always a next one.
+  public static let numberMax = UInt64(Int64.max)
 
   /// As every store keeps it: JSON with a checksum. Throws when it would be too long to be read.
   public func encoded() throws(CheckpointFailure) -> [UInt8] { try ManifestCoding.encode(self) }
@@ -150,8 +152,10 @@ enum ManifestCoding {
     }
     let name = try top.text("name")
     guard isCheckpointName(name) else { throw CheckpointFailure("the manifest's name is none") }
+    let number: UInt64 = try top.wide("number")
+    guard number <= CheckpointManifest.numberMax else { throw top.wrong("number") }
     var manifest = CheckpointManifest(
-      name: name, number: try top.wide("number"), createdNanos: try top.wide("created_nanos"),
+      name: name, number: number, createdNanos: try top.wide("created_nanos"),
       group: try top.text("group"), revision: try top.text("revision"), workers: try top.int("workers"),
       isSavepoint: try top.bool("savepoint"))
     for item in try top.items("partitions") {

@@ -80,7 +80,7 @@ public enum SourceOwnership: Sendable, Hashable {
   /// Those that the group assigns to it.
   case shared
   /// All or none: one process at a time reads, the others stand by. Where `leads` is set the group decides, by whom
-  /// it gives the topic's first partition; a source that does not lead follows `setLeading`.
+  /// it gives one certain partition; a source that does not lead follows `setLeading`.
   case standby(leads: Bool)
 }
 

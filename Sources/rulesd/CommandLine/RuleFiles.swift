@@ -33,6 +33,9 @@ func findRuleFiles(_ paths: [String]) throws(CommandFailure) -> [(path: String, 
       let isBelow = file.utf8.count > path.utf8.count
       let name = isBelow ? file.dropFirst(path.count) : file.split(separator: "/").last ?? file[...]
       files.append((file, String(name.drop { $0 == "/" })))
+      guard files.count <= ruleFilesMax else {
+        throw .environment("more than \(ruleFilesMax) rule files below \(paths.joined(separator: ", "))")
+      }
     }
   }
   if files.isEmpty {
@@ -53,6 +56,9 @@ func ruleRevision(_ files: [RuleFileBytes]) -> String {
   for digits in hashes.sorted() { hash.add(digits) }
   return hash.digits
 }
+
+/// More than any rule repository holds: this is somebody's home directory.
+private let ruleFilesMax = 10_000
 
 /// Deeper than any rule repository; a loop of symbolic links ends here.
 private let directoryDepthMax = 32

@@ -5,6 +5,8 @@ let allCommands: [Command] = [
   planCommand,
   dryRunCommand,
   runCommand,
+  checkpointCommand,
+  replayCommand,
   simulateCommand,
   benchCommand,
   brokerCommand,

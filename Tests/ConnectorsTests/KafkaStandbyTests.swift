@@ -1,0 +1,233 @@
+import Foundation
+import Runtime
+import Testing
+
+@testable import Connectors
+
+/// One process leads, the others stand by; and who may commit.
+@Suite struct KafkaStandbyTests {
+  private func makeBroker(partitions: Int = 3) throws -> EmbeddedBroker {
+    let broker = try EmbeddedBroker()
+    try broker.createTopic("events", partitions: partitions)
+    try produce(broker, 0..<300, partitions: partitions)
+    return broker
+  }
+
+  private func standby(
+    _ broker: EmbeddedBroker, leads: Bool = true, group: String = "g", instanceID: String? = nil,
+    properties: [KafkaProperty] = []
+  ) throws -> Driver {
+    try Driver(broker, group: group, properties: properties) {
+      $0.ownership = .standby(leads: leads)
+      $0.instanceID = instanceID
+    }
+  }
+
+  private func points(_ driver: Driver, _ metadata: String) -> [CommitPoint] {
+    driver.positions.map { CommitPoint(partition: $0, offset: $1, metadata: metadata) }
+  }
+
+  @Test(arguments: ["cooperative-sticky", "range"])
+  func oneReadsEverything(_ strategy: String) throws {
+    let broker = try makeBroker()
+    let properties = [KafkaProperty("partition.assignment.strategy", strategy)]
+    let first = try standby(broker, properties: properties)
+    #expect(!first.source.holdsLead)
+    #expect(try first.run { $0.readers.count == 3 && $0.total == 300 })
+    #expect(first.source.holdsLead && first.source.problem == nil)
+    try first.source.commit(points(first, "m"))
+    let second = try standby(broker, properties: properties)
+    #expect(
+      try second.run {
+        first.poll()
+        try? first.read()
+        return $0.source.problem == nil && first.source.problem == nil
+          && $0.readers.count + first.readers.count == 3
+      })
+    // Whichever it is, one of them has all; and a member that only joins takes nothing from who reads.
+    let (leader, other) = first.source.holdsLead ? (first, second) : (second, first)
+    #expect(leader.readers.count == 3 && other.readers.isEmpty && !other.source.holdsLead)
+    if strategy == "cooperative-sticky" { #expect(leader === first && first.revocations == 0) }
+    try leader.source.commit(points(first, "m2"))
+    // New records, of all partitions, come to the leader.
+    leader.rows = [:]
+    try produce(broker, 300..<330, partitions: 3)
+    #expect(
+      try leader.run {
+        other.poll()
+        return $0.total == 30
+      })
+    leader.source.close()
+    leader.readers = [:]
+    #expect(try other.run { $0.readers.count == 3 })
+    #expect(other.source.holdsLead)
+    #expect(other.readers.values.allSatisfy { $0.committedOffset == 100 && $0.metadata == "m2" })
+    #expect(try other.run { $0.total >= 30 })
+  }
+
+  /// A static member that closes does not leave: to the group it has died.
+  @Test func whoStandsByTakesOverFromTheDead() throws {
+    let broker = try makeBroker()
+    let first = try standby(broker, instanceID: "a")
+    #expect(try first.run { $0.total == 300 })
+    try first.source.commit(points(first, "c-7"))
+    let second = try standby(broker, instanceID: "b")
+    #expect(
+      try second.run {
+        first.poll()
+        return $0.source.problem == nil
+      })
+    #expect(first.readers.count == 3 && second.readers.isEmpty)
+    first.source.close()
+    #expect(try second.run { $0.readers.count == 3 })
+    #expect(second.readers.values.allSatisfy { $0.committedOffset == 100 && $0.metadata == "c-7" })
+  }
+
+  /// A process that hangs is expelled; when it wakes it commits nothing, and is told that it reads nothing.
+  @Test func aZombieIsRefused() throws {
+    let broker = try makeBroker()
+    let first = try standby(broker, properties: [.init("max.poll.interval.ms", "6000")])
+    #expect(try first.run { $0.total == 300 })
+    let second = try standby(broker)
+    #expect(
+      try second.run {
+        first.poll()
+        return $0.source.problem == nil
+      })
+    #expect(first.source.holdsLead)
+    #expect(try second.run { $0.readers.count == 3 })
+    #expect(throws: GroupFenced.self) { try first.source.commit(points(first, "zombie")) }
+    #expect(throws: GroupFenced.self) { try first.source.groupHandle() }
+    try second.source.commit(points(first, "heir"))
+    #expect(
+      try first.run {
+        second.poll()
+        return $0.readers.isEmpty && $0.revocations == 1 && $0.source.problem == nil
+      })
+    #expect(!first.source.holdsLead && second.source.holdsLead && second.revocations == 0)
+  }
+
+  /// ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID, FENCED_INSTANCE_ID; others are failures that may pass.
+  @Test(arguments: [(22, true, false), (25, true, false), (82, true, true), (12, false, false)])
+  func refusalsAreToldApart(_ code: Int, _ isExpelled: Bool, _ isFinal: Bool) throws {
+    let broker = try makeBroker(partitions: 1)
+    let driver = try Driver(broker)
+    #expect(try driver.run { $0.total == 300 })
+    broker.pushErrors(apiKey: 8, codes: [Int32(code)])
+    do {
+      try driver.source.commit(points(driver, ""))
+      Issue.record("committed")
+    } catch let error as GroupFenced {
+      #expect(isExpelled && error.isFinal == isFinal)
+    } catch is KafkaFailure {
+      #expect(!isExpelled)
+    }
+    guard !isFinal else { return }
+    // Expelled or not, it comes back to what was committed: nothing.
+    if isExpelled {
+      #expect(try driver.run { $0.revocations == 1 && $0.readers.count == 1 })
+      #expect(driver.readers.values.first?.committedOffset == nil)
+    }
+    #expect(try driver.run { driver in (try? driver.source.commit(points(driver, ""))) != nil })
+  }
+
+  @Test func followersDoWhatTheyAreTold() throws {
+    let broker = try makeBroker()
+    let first = try standby(broker, leads: false)
+    let second = try standby(broker, leads: false)
+    #expect(
+      try first.run {
+        second.poll()
+        return $0.source.problem == nil && second.source.problem == nil
+      })
+    #expect(first.readers.isEmpty && second.readers.isEmpty)
+    first.source.setLeading(true)
+    #expect(try first.run { $0.total == 300 })
+    try first.source.commit(points(first, "m"))
+    first.source.setLeading(false)
+    #expect(try first.run { $0.readers.isEmpty && $0.revocations == 1 })
+    second.source.setLeading(true)
+    #expect(try second.run { $0.readers.count == 3 })
+    #expect(second.readers.values.allSatisfy { $0.committedOffset == 100 })
+    // Expelled, it lets go; back in the group it reads again, since it was told to.
+    broker.pushErrors(apiKey: 8, codes: [25])
+    #expect(throws: GroupFenced.self) { try second.source.commit(points(first, "")) }
+    #expect(
+      try second.run {
+        first.poll()
+        return $0.revocations == 1 && $0.readers.count == 3
+      })
+  }
+
+  @Test func aStaticMemberNamesItself() throws {
+    let broker = try makeBroker()
+    do {
+      let first = try Driver(broker) { $0.instanceID = "a" }
+      #expect(try first.run { $0.total == 300 })
+    }
+    // Nobody left; the session's end lets the next in.
+    let next = try Driver(broker) { $0.instanceID = "b" }
+    #expect(try next.run { $0.readers.count == 3 })
+  }
+
+  @Test func readingStartsElsewhereWhenTold() throws {
+    let broker = try makeBroker()
+    let first = try Driver(broker)
+    #expect(try first.run { $0.total == 300 })
+    try first.source.commit([
+      CommitPoint(partition: PartitionIdentity(source: 0, topic: "events", partition: 1), offset: 60, metadata: "c-9")
+    ])
+    first.source.close()
+    let second = try Driver(broker) {
+      $0.startOffset = { identity, committed, metadata in
+        switch identity.partition {
+        case 0: committed == nil && metadata == "" ? 97 : nil
+        case 1: committed == 60 && metadata == "c-9" ? 98 : nil
+        default: nil
+        }
+      }
+    }
+    #expect(try second.run { $0.total == 3 + 2 + 100 })
+    let starts = second.readers.values.sorted { $0.reader.identity < $1.reader.identity }
+    #expect(starts.map(\.committedOffset) == [97, 98, nil] && starts.map(\.metadata) == ["", "c-9", ""])
+  }
+
+  @Test(arguments: [(-1, nil as String?), (0, nil), (299, nil), (300, nil), (301, "ends at 300")])
+  func offsetsThatAreNotThere(_ offset: Int, _ expected: String?) throws {
+    let broker = try makeBroker(partitions: 1)
+    let driver = try Driver(broker) { options in options.startOffset = { _, _, _ in offset < 0 ? nil : Int64(offset) } }
+    do {
+      #expect(try driver.run { $0.last.values.contains(.caughtUp) })
+      #expect(expected == nil && driver.total == (offset < 0 ? 300 : 300 - offset))
+    } catch let failure as SourceFailure {
+      let text = try #require(expected)
+      #expect(failure.description.contains("events[0]: offset \(offset)") && failure.description.contains(text))
+    }
+  }
+
+  /// The mock keeps 5 MiB of a partition.
+  @Test func whatRetentionRemovedIsNotPassedOver() throws {
+    let broker = try EmbeddedBroker()
+    try broker.createTopic("events", partitions: 1)
+    let writer = try KafkaWriter(brokers: broker.bootstrapServers, properties: [.init("compression.codec", "none")])
+    let pad = String(repeating: "p", count: 10_000)
+    for number in 0..<1_200 {
+      try writer.write(
+        topic: "events", key: [], payload: Array("{\"x\":\(number),\"s\":\"\(pad)\"}".utf8), timestampMillis: 0)
+    }
+    try writer.flush()
+    let fresh = try Driver(broker, group: "fresh")
+    #expect(try fresh.run { $0.last.values.contains(.caughtUp) })
+    // A partition without a commit starts with what there is.
+    let first = try #require(fresh.rows.values.first.map(numbers)?.first)
+    #expect(first > 0)
+    let driver = try Driver(broker) { $0.startOffset = { _, _, _ in 1 } }
+    do {
+      _ = try driver.run { !$0.last.isEmpty }
+      Issue.record("read")
+    } catch let failure as SourceFailure {
+      #expect(failure.description.contains("events[0]: offset 1 is wanted"))
+      #expect(failure.description.contains("still has is \(first)"))
+    }
+  }
+}
