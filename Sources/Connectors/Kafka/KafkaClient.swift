@@ -129,6 +129,9 @@ final class KafkaClient: @unchecked Sendable {
 
   deinit { rd_kafka_destroy(handle) }
 
+  /// Never destroys the handle: its threads and memory stay until the process ends.
+  func leaveAlive() { _ = Unmanaged.passRetained(self) }
+
   private static func string(_ text: [CChar]) -> String {
     String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
   }

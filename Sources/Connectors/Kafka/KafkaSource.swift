@@ -57,6 +57,7 @@ public final class KafkaSource: LiveSource {
   private var revoking: [PartitionIdentity] = []
   private var awaitingRelease: Set<PartitionIdentity> = []
   private var hasAssignment = false
+  private var hadAssignment = false
   private var lastUpkeepNanos: Int64 = 0
   private var topicProblem: String?
   private var isClosed = false
@@ -155,6 +156,7 @@ public final class KafkaSource: LiveSource {
       switch (change, options.ownership) {
       case (.assign(let partitions), .shared):
         hasAssignment = true
+        hadAssignment = true
         beginning += partitions.map(identity)
         // An empty assignment has to be answered as well.
         if partitions.isEmpty { assign([]) }
@@ -162,6 +164,7 @@ public final class KafkaSource: LiveSource {
         revoke(partitions.map(identity), into: &changes)
       case (.assign(let partitions), .standby):
         hasAssignment = true
+        hadAssignment = true
         granted.formUnion(partitions)
         mustCount = true
         // The answer to the group; what we read is our own affair.
@@ -608,6 +611,9 @@ public final class KafkaSource: LiveSource {
     if !beginning.isEmpty { assign([]) }
     context.isClosing = true
     rd_kafka_consumer_close(client.handle)
+    // librdkafka 2.0.2 aborts the process when it destroys a consumer that has joined a group and was not told its
+    // partitions yet (rd_kafka_sticky_assignor_state_destroy; mended in later ones).
+    if !hadAssignment { client.leaveAlive() }
   }
 }
 
