@@ -1,6 +1,6 @@
 # `make demo` and `make test` are the two to know; both install what is missing on Debian 12.
 
-.PHONY: demo test build release bench deps test-swift test-duckdb test-kafka test-kill test-faults sanitize soak clean
+.PHONY: demo test build release bench deps test-swift test-duckdb test-kafka test-kill test-faults sanitize soak simulate-faults clean
 
 # The incident, many times faster than life, through an embedded broker and the path of `rulesd run`.
 demo: release
@@ -18,7 +18,14 @@ release: deps
 
 test-swift: deps
 	scripts/build.sh --build-tests
-	swift test --skip-build
+	swift test --skip-build --skip FaultHistoryTests
+	swift test --skip-build --filter FaultHistoryTests
+
+# More histories with faults than `make test` runs.
+SEEDS ?= 20000
+simulate-faults: deps
+	scripts/build.sh --build-tests
+	RULESD_FAULT_SEEDS=$(SEEDS) swift test --skip-build --filter FaultHistoryTests
 
 # The same windows in SQL, computed by another engine.
 test-duckdb: build

@@ -120,6 +120,21 @@ public struct RestoredState: Sendable {
     (keyed[operatorID] ?? []).filter { $0.groups.overlaps(groups) }.map(\.bytes)
   }
 
+  /// What partitions keep beside their operators goes by this id.
+  static let partitionID = "partition"
+
+  /// One past the latest event time that may have been read of a source; nil when nothing was.
+  func readThrough(source: SourceSchema) -> Int64? {
+    var latest: Int64?
+    for (scope, bytes) in partitioned[Self.partitionID] ?? [:] {
+      guard case .partition(source.name, _, _) = scope else { continue }
+      let watermark = PartitionState.watermark(stored: bytes)
+      guard let watermark, watermark > beforeAllTime, watermark < afterAllTime else { continue }
+      latest = max(latest ?? beforeAllTime, watermark)
+    }
+    return latest.map { $0 + source.boundNanos + 1 }
+  }
+
   func part(of operatorID: String, partition: SectionScope) -> [UInt8]? { partitioned[operatorID]?[partition] }
 }
 

@@ -55,6 +55,15 @@ final class PartitionState {
     index.encode(into: writer)
   }
 
+  /// The watermark in what `encode` wrote; nil when that cannot be read, which `restore` says.
+  static func watermark(stored bytes: [UInt8]) -> Int64? {
+    var reader = StateReader(bytes)
+    guard (try? reader.expect(version: 1, of: "a partition")) != nil,
+      (try? reader.integer(Int64.self)) != nil
+    else { return nil }
+    return try? reader.integer(Int64.self)
+  }
+
   /// After `init` with what was committed since: late rows that the clock made late since then are late again.
   func restore(from reader: inout StateReader) throws {
     try reader.expect(version: 1, of: "a partition")

@@ -43,6 +43,7 @@ final class Worker: @unchecked Sendable {
         TaskContext(
           shard: number, shardCount: engine.options.workers, batchRows: engine.options.batchRows,
           output: writer))
+      contexts[source].partitionNames = engine.identities.map { "\($0.topic)/\($0.partition)" }
     }
     self.contexts = contexts
     levels = max(1, graph.sources.indices.map { graph.levels(of: $0) }.max() ?? 1)
@@ -345,7 +346,7 @@ extension Worker {
     return sections
   }
 
-  private static let partitionID = "partition"
+  private static let partitionID = RestoredState.partitionID
   private static func shardID(_ source: String) -> String { "shard:\(source)" }
 
   /// Takes what belongs to this worker out of stored state.
@@ -379,8 +380,12 @@ extension Worker {
     }
     for (source, shard) in shards.enumerated() {
       guard let state = restored[source] else { continue }
+      let missing = state.readThrough(source: engine.graph.sources[source].schema)
       for task in contexts[source].statefulTasks {
-        for bytes in state.parts(of: task.operatorID, groups: keyGroups) {
+        let parts = state.parts(of: task.operatorID, groups: keyGroups)
+        // An operator that is new has missed everything that was read before.
+        if parts.isEmpty, let missing { task.start(missingBefore: missing) }
+        for bytes in parts {
           try reading(task.operatorID) {
             var reader = StateReader(bytes)
             try task.restore(from: &reader, scope: scope)
