@@ -1,9 +1,35 @@
 import Connectors
 import Foundation
+import Planner
 import Runtime
 import Testing
 
 @testable import rulesd
+
+/// What a local server answers to one request.
+private func localAnswer(_ port: UInt16, _ head: String) -> String {
+  let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+  defer { close(descriptor) }
+  var name = sockaddr_in()
+  name.sin_family = sa_family_t(AF_INET)
+  name.sin_port = port.bigEndian
+  inet_pton(AF_INET, "127.0.0.1", &name.sin_addr)
+  let isConnected = withUnsafePointer(to: &name) {
+    $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+      connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
+    }
+  }
+  guard isConnected else { return "refused" }
+  let request = Array((head + "Connection: close\r\n\r\n").utf8)
+  _ = send(descriptor, request, request.count, Int32(MSG_NOSIGNAL))
+  var answer: [UInt8] = []
+  var buffer = [UInt8](repeating: 0, count: 4_096)
+  while true {
+    let count = recv(descriptor, &buffer, buffer.count, 0)
+    guard count > 0 else { return String(decoding: answer, as: UTF8.self) }
+    answer += buffer[..<count]
+  }
+}
 
 /// Secrets stay secret, and what is done to the daemon leaves a line.
 @Suite struct SecurityTests {
@@ -92,6 +118,48 @@ import Testing
     dump(security, to: &dumped)
     dump(RunSetup(brokers: "", group: "", workers: 1, httpSecurity: security), to: &dumped)
     #expect(!dumped.contains(Self.canary) && !"\(security)".contains(Self.canary))
+  }
+
+  /// Every path of the HTTP face of a daemon whose brokers cannot be reached, and so has something to complain about.
+  @Test func noAnswerHoldsASecret() throws {
+    let stage = try Stage()
+    let program = try #require(try loadRules([stage.rules]).program)
+    let errors = CapturedOutput()
+    let process = CommandEnvironment.process()
+    let environment = CommandEnvironment(
+      standardOutput: errors, standardError: errors, monotonicNanos: process.monotonicNanos, sleep: process.sleep,
+      epochNanos: process.epochNanos)
+    var setup = RunSetup(
+      brokers: "127.0.0.1:1", group: "g",
+      properties: [
+        KafkaProperty("security.protocol", "sasl_plaintext"), KafkaProperty("sasl.mechanisms", "PLAIN"),
+        KafkaProperty("sasl.username", "u"), KafkaProperty("sasl.password", Self.canary, isSecret: true),
+      ], workers: 1)
+    setup.httpSecurity.token = Secret(Array(Self.canary.utf8))
+    setup.httpSecurity.tokenName = "token"
+    var answers: [String: String] = [:]
+    var turns = 0
+    try runDaemon(
+      setup, graph: buildPlan(program).lower(), sink: try JSONLinesSink(path: stage.directory.path("out")),
+      listen: ("127.0.0.1", 0), environment
+    ) {
+      turns += 1
+      let port = errors.text.components(separatedBy: "listening on http://127.0.0.1:").dropFirst().first
+        .flatMap { UInt16($0.prefix { $0.isNumber }) }
+      guard let port else { return turns > 1_000 }
+      for path in ["/", "/healthz", "/readyz", "/metrics", "/api/v1/status", "/nowhere", "/\(Self.canary)x"] {
+        for header in ["", "Authorization: Bearer \(Self.canary)\r\n", "Authorization: Bearer wrong\r\n"] {
+          answers["\(path) \(header)"] = localAnswer(port, "GET \(path) HTTP/1.1\r\nHost: x\r\n\(header)")
+        }
+      }
+      // Until the brokers have been missed.
+      return turns > 1_000 || answers.contains { $0.key.hasPrefix("/readyz Auth") && $0.value.contains("broker") }
+    }
+    #expect(answers.count == 21 && answers.values.contains { $0.contains("HTTP/1.1 401") })
+    #expect(answers.contains { $0.key.hasPrefix("/readyz") && $0.value.contains("HTTP/1.1 503") })
+    #expect(answers.contains { $0.key.hasPrefix("/metrics") && $0.value.contains("rulesd_uptime_seconds") })
+    for (request, answer) in answers { #expect(!answer.contains(Self.canary), "\(request)\n\(answer)") }
+    #expect(!errors.text.contains(Self.canary))
   }
 
   @Test func explainCheckAndHelpKnowNoSecrets() throws {
