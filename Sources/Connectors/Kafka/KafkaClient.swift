@@ -127,7 +127,11 @@ final class KafkaClient: @unchecked Sendable {
     self.handle = handle
   }
 
-  deinit { rd_kafka_destroy(handle) }
+  /// A consumer that was fenced has no group to leave, and must not wait for one.
+  deinit {
+    let isFatal = health.state.withLock { $0.fatal != nil }
+    rd_kafka_destroy_flags(handle, isFatal ? RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE : 0)
+  }
 
   /// Never destroys the handle: its threads and memory stay until the process ends.
   func leaveAlive() { _ = Unmanaged.passRetained(self) }
