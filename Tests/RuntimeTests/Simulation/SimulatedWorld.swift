@@ -21,7 +21,8 @@ struct HistoryResult {
   var lines: [String] = []
   var crashes = 0
   var restores = 0
-  var rereads = 0
+  /// Why checkpoints were not read that had been committed.
+  var rereads: [String] = []
   var checkpoints = 0
   var reloads = 0
   var takeBacks = 0
@@ -162,7 +163,7 @@ final class SimulatedWorld {
   private func note(_ event: CoordinatorEvent) {
     switch event {
     case .engineStarted(_, let restored): if restored != nil { result.restores += 1 }
-    case .rereads: result.rereads += 1
+    case .rereads(let reason): result.rereads.append(reason)
     case .checkpoint: result.checkpoints += 1
     case .committed: result.commits += 1
     case .reloaded: result.reloads += 1
