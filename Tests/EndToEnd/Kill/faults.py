@@ -192,7 +192,7 @@ def need_groups(trial):
 
 @fault
 def take_over(options):
-    """A daemon is killed while another stands by, or shares: within 10 s the other is ready and reads everything."""
+    """A daemon is killed; the other one of the group has all partitions soon after."""
     with Trial(options, "take-over", across=False) as trial:
         need_groups(trial)
         first, second = Daemon(trial, "first"), Daemon(trial, "second")
@@ -202,14 +202,16 @@ def take_over(options):
         first.kill()
         began = time.monotonic()
         trial.feed(0.6)
-        second.wait_read(30)
+        total = sum(trial.partitions.values())
+        wait_until(lambda: second.partition_count() == total, 30, "the second daemon has all partitions")
         seconds = time.monotonic() - began
+        second.wait_read(30)
         trial.feed(1)
         second.wait_read()
         second.terminate()
         trial.drain()
-        # `wait_read` looks on for a second before it believes it.
-        return f"{trial.verify()}; everything was read {seconds - 1:.1f} s after the kill"
+        # The mock cluster counts 3.3 s until a session has ended and then waits some more for its members.
+        return f"{trial.verify()}; the second had all partitions {seconds:.1f} s after the kill"
 
 
 @fault

@@ -159,6 +159,11 @@ class Daemon:
                 sums[name.split("{")[0]] += float(value)
         return sums
 
+    def partition_count(self):
+        """How many partitions it reads."""
+        answer = self.get("/metrics")
+        return answer[1].count("\nrulesd_consumer_lag_records{") if answer else 0
+
     def is_ready(self):
         answer = self.get("/readyz")
         return answer is not None and answer[0] == 200
