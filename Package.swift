@@ -54,7 +54,9 @@ let package = Package(
       dependencies: [
         "Catalog", "RuleLang", "Runtime", "Operators", "Connectors", "Planner", "Traffic", "CColumns",
       ],
-      swiftSettings: swiftSettings),
+      swiftSettings: swiftSettings,
+      // The daemon's memory; the tests and the sanitizers keep the C library's, so not in debug builds.
+      linkerSettings: [.linkedLibrary("jemalloc", .when(configuration: .release))]),
 
     tests("RuleLangTests", ["RuleLang", "Catalog", "Operators"], exclude: ["Cases", "Wanted"]),
     tests(

@@ -172,7 +172,7 @@ private struct PlanBuilder {
       let y = b.dispatchSlot
       if (x == nil) != (y == nil) { return x != nil }
       if let x, let y, x != y { return x < y }
-      return "\(a)" < "\(b)"
+      return a.orderText < b.orderText
     }
     for conjunct in resolved {
       noteFields(conjunct, rows.rows)

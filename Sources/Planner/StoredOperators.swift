@@ -4,7 +4,9 @@ import Runtime
 extension Plan {
   /// What of the plan keeps state under an operator id, sorted by it.
   public var storedOperators: [StoredOperator] {
-    (panes.map(\.stored) + alerts.map(\.stored)).sorted { utf8Precedes($0.id, $1.id) }
+    var names = InputNames()
+    let windows = panes.map { $0.stored(names.of($0)) }
+    return (windows + alerts.map(\.stored)).sorted { utf8Precedes($0.id, $1.id) }
   }
 
   var alerts: [AlertPlan] {
@@ -24,6 +26,21 @@ extension Plan {
   }
 }
 
+/// What the rows of panes are called. To name a source's columns takes a look at all of them, of which a thousand rules have
+/// thousands: it is done once for all panes.
+private struct InputNames {
+  private var bySource: [ObjectIdentifier: SlotNames] = [:]
+
+  mutating func of(_ panes: PanesPlan) -> SlotNames {
+    if let window = panes.input.window, let below = window.panes { return SlotNames(window, over: of(below)) }
+    let source = ObjectIdentifier(panes.source)
+    if let known = bySource[source] { return known }
+    let names = SlotNames(panes.source)
+    bySource[source] = names
+    return names
+  }
+}
+
 extension PanesPlan {
   /// What the panes' rows are called: by the source's fields, or by the windows below.
   var inputNames: SlotNames {
@@ -36,8 +53,7 @@ extension PanesPlan {
     keySlots.isEmpty ? "without keys" : "by \(keySlots.map { names.name($0) }.joined(separator: ", "))"
   }
 
-  fileprivate var stored: StoredOperator {
-    let names = inputNames
+  fileprivate func stored(_ names: SlotNames) -> StoredOperator {
     let keeps = states.map { names.text(of: $0, constants: $0.constants) }.joined(separator: ", ")
     let sizes = windows.map(\.spec.ruleText).joined(separator: ", ")
     return StoredOperator(

@@ -14,15 +14,18 @@ final class Pane: PanePartial, @unchecked Sendable {
   private(set) var lacking: [Bool]?
   /// Whether it only says what is to come of a pane that is still open.
   let isAnnouncement: Bool
-  /// Captures that have yet to read it.
-  let holds = CaptureHolds()
 
   var end: Int64 { start + length }
 
-  init(start: Int64, length: Int64? = nil, _ definition: PaneAggregation, expectedGroups: Int = 16) {
-    self.length = length ?? definition.paneNanos
-    table = GroupTable(keyTypes: definition.keyTypes, expectedGroups: expectedGroups)
-    states = definition.makeStates()
+  convenience init(start: Int64, length: Int64? = nil, _ definition: PaneAggregation, expectedGroups: Int = 16) {
+    self.init(
+      start: start, length: length ?? definition.paneNanos, definition.contents, expectedGroups: expectedGroups)
+  }
+
+  init(start: Int64, length: Int64, _ contents: PaneContents, expectedGroups: Int) {
+    self.length = length
+    table = GroupTable(keyTypes: contents.keyTypes, expectedGroups: expectedGroups)
+    states = contents.makeStates()
     calls = ContiguousArray(states.map { Unmanaged.passUnretained($0) })
     isAnnouncement = false
     super.init(start: start)

@@ -83,10 +83,9 @@ public struct PaneAggregation: ExchangeDefinition, RowTaskDefinition {
   public var operatorID = ""
   public var paneNanos: Int64
   public var keySlots: [Int]
-  public var keyTypes: [PhysicalType]
+  public let keyTypes: [PhysicalType]
   public let states: [State]
-  /// The functions of `states`, looked up once: panes are made by the thousand.
-  private let functions: [any AggregateFunction.Type]
+  let contents: PaneContents
   public var windows: [Window]
   /// Types of all slots of the rows that come in; at level 1 and up, where rows travel between shards.
   public var inputTypes: [PhysicalType]
@@ -112,12 +111,7 @@ public struct PaneAggregation: ExchangeDefinition, RowTaskDefinition {
     self.keySlots = keySlots
     self.keyTypes = keyTypes
     self.states = states
-    functions = states.map { state in
-      guard let function = aggregateFunctions[state.function] else {
-        preconditionFailure("the checker let an unknown aggregate `\(state.function)` through")
-      }
-      return function
-    }
+    contents = PaneContents(keyTypes: keyTypes, states: states)
     self.windows = windows
     self.inputTypes = inputTypes
     self.isOverWindows = isOverWindows
@@ -146,9 +140,7 @@ public struct PaneAggregation: ExchangeDefinition, RowTaskDefinition {
     return functions.map { aggregateFunctions[$0]?.lookbackNanos(windowNanos: longest) ?? 0 }.max() ?? 0
   }
 
-  func makeStates() -> [AggregateState] {
-    zip(states, functions).map { $1.makeState(argument: $0.argumentType, constants: $0.constants) }
-  }
+  func makeStates() -> [AggregateState] { contents.makeStates() }
 
   /// The side that takes rows: partial aggregates over a source, or the sender of rows over windows.
   public func makeTask(_ context: TaskContext) -> RowTask {
@@ -162,4 +154,30 @@ public struct PaneAggregation: ExchangeDefinition, RowTaskDefinition {
   }
 
   public func makeKeyed(_ context: TaskContext) -> KeyedTask { WindowTask(self, context) }
+}
+
+/// What a new pane of an aggregation holds. Panes are made by the thousand: functions are looked up once, and nothing else
+/// of the aggregation is touched.
+final class PaneContents: Sendable {
+  private struct Part {
+    let function: any AggregateFunction.Type
+    let argument: ValueType?
+    let constants: [Value]
+  }
+  let keyTypes: [PhysicalType]
+  private let parts: [Part]
+
+  init(keyTypes: [PhysicalType], states: [PaneAggregation.State]) {
+    self.keyTypes = keyTypes
+    parts = states.map { state in
+      guard let function = aggregateFunctions[state.function] else {
+        preconditionFailure("the checker let an unknown aggregate `\(state.function)` through")
+      }
+      return Part(function: function, argument: state.argumentType, constants: state.constants)
+    }
+  }
+
+  func makeStates() -> [AggregateState] {
+    parts.map { $0.function.makeState(argument: $0.argument, constants: $0.constants) }
+  }
 }

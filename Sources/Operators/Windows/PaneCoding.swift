@@ -124,7 +124,7 @@ final class OpenPanesCapture: StateCapture {
   init(_ definition: PaneAggregation, _ panes: [Pane]) {
     self.definition = definition
     keyCount = panes.reduce(0) { max($0, $1.table.count) }
-    self.panes = panes.sorted(by: Pane.isBefore).map { ($0, CaptureHold($0.holds)) }
+    self.panes = panes.sorted(by: Pane.isBefore).map { ($0, CaptureHold($0)) }
   }
 
   /// Once: behind it the panes are written on.

@@ -5,6 +5,7 @@ import Runtime
 /// Cuts rows into panes by event time and aggregates them, apart for each partition.
 final class PanePartialTask: PartialTask {
   private let definition: PaneAggregation
+  private let contents: PaneContents
   private var keys = KeyColumns()
   /// Open panes by partition, ascending by start.
   private var open: [[Pane]] = []
@@ -27,6 +28,7 @@ final class PanePartialTask: PartialTask {
 
   init(_ definition: PaneAggregation, _ context: TaskContext) {
     self.definition = definition
+    contents = definition.contents
     scratch = context.shared { PaneScratch(batchRows: context.batchRows) }
     let steps = definition.states.enumerated().map { index, state in
       Step(state: index, argument: state.argument ?? -1, filter: state.filter ?? -1)
@@ -164,13 +166,13 @@ final class PanePartialTask: PartialTask {
       known -= 1
       let pane = open[partition][known]
       guard pane.length == definition.paneNanos else { continue }
-      if !pane.holds.isHeld { return pane }
+      if !pane.isHeld { return pane }
       let copy = Pane(copying: pane)
       open[partition][known] = copy
       return copy
     }
     let expected = open[partition].last?.table.count ?? 16
-    let pane = Pane(start: start, definition, expectedGroups: expected)
+    let pane = Pane(start: start, length: definition.paneNanos, contents, expectedGroups: expected)
     open[partition].insert(pane, at: place)
     return pane
   }

@@ -168,11 +168,11 @@ private final class WindowCapture: StateCapture, @unchecked Sendable {
       Window(
         sizeNanos: $0.window.sizeNanos, hopNanos: $0.window.hopNanos, nextEnd: $0.nextEnd, notBefore: $0.notBefore)
     }
-    open = task.inner.map { $0.openPanes(partition: 0).sorted(by: Pane.isBefore).map { ($0, CaptureHold($0.holds)) } }
+    open = task.inner.map { $0.openPanes(partition: 0).sorted(by: Pane.isBefore).map { ($0, CaptureHold($0)) } }
     carries = task.carries.map { carry in carry.map { ($0, CaptureHold($0.holds)) } }
     arrived = task.arrived.values.joined()
       .sorted { ($0.partition, $0.pane.start, $0.pane.length) < ($1.partition, $1.pane.start, $1.pane.length) }
-      .map { ($0.partition, $0.pane, CaptureHold($0.pane.holds)) }
+      .map { ($0.partition, $0.pane, CaptureHold($0.pane)) }
     complete = task.complete
     waiting = task.waiting
     keyCount = (complete + (open ?? []).map(\.pane)).reduce(0) { max($0, $1.table.count) }

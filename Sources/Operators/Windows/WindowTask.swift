@@ -160,7 +160,7 @@ final class WindowTask: KeyedTask {
     let first = partials[0].pane
     var pane = first
     var others = partials[...]
-    if context.shardCount == 1, first.start == cell.start, first.length == cell.length, !first.holds.isHeld {
+    if context.shardCount == 1, first.start == cell.start, first.length == cell.length, !first.isHeld {
       // The only owner may add the others to the first partition's pane, as if to an empty one.
       others = others.dropFirst()
     } else {

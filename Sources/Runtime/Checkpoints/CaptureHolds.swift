@@ -2,7 +2,11 @@ import Synchronization
 
 /// How many captures still need something as it is. Its owner copies it before it changes it while that is any;
 /// once all of them have been encoded it is written on in place.
-public final class CaptureHolds: Sendable {
+///
+/// A pane is one rather than has one: it is asked for each batch of rows, and an object of its own is one more that is out
+/// of the caches by then.
+open class CaptureHolds: @unchecked Sendable {
+  // @unchecked: what it adds is atomic; a subclass says why it may be shared.
   private let count = Atomic<Int>(0)
 
   public init() {}

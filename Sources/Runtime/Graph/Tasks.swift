@@ -26,8 +26,9 @@ public protocol RowTaskDefinition: Sendable {
   func makeTask(_ context: TaskContext) -> RowTask
 }
 
-/// A finished pane of one partition, on its way to the shards that own its keys. Immutable once sent.
-open class PanePartial: @unchecked Sendable {
+/// A finished pane of one partition, on its way to the shards that own its keys. Immutable once sent. Itself counts
+/// the captures that have yet to read it.
+open class PanePartial: CaptureHolds, @unchecked Sendable {
   // @unchecked: written by one worker before it is sent, read by others after; the inbox's lock orders the two.
   /// Start of the pane, nanoseconds.
   public let start: Int64
