@@ -1,12 +1,12 @@
 # `make demo` and `make test` are the two to know; both install what is missing on Debian 12.
 
-.PHONY: demo test build release bench deps test-swift test-duckdb test-kafka clean
+.PHONY: demo test build release bench deps test-swift test-duckdb test-kafka test-kill test-faults sanitize soak simulate-faults clean
 
 # The incident, many times faster than life, through an embedded broker and the path of `rulesd run`.
 demo: release
 	.build/release/rulesd demo rules/search-quality
 
-test: test-swift test-duckdb $(if $(RULESD_TEST_BROKERS),test-kafka)
+test: test-swift test-duckdb test-kill $(if $(RULESD_TEST_BROKERS),test-kafka)
 
 # Debug: assertions and overflow checks are on.
 build: deps
@@ -18,7 +18,14 @@ release: deps
 
 test-swift: deps
 	scripts/build.sh --build-tests
-	swift test --skip-build
+	swift test --skip-build --skip FaultHistoryTests
+	swift test --skip-build --filter FaultHistoryTests
+
+# More histories with faults than `make test` runs.
+SEEDS ?= 20000
+simulate-faults: deps
+	scripts/build.sh --build-tests
+	RULESD_FAULT_SEEDS=$(SEEDS) swift test --skip-build --filter FaultHistoryTests
 
 # The same windows in SQL, computed by another engine.
 test-duckdb: build
@@ -30,6 +37,27 @@ BROKERS ?= $(RULESD_TEST_BROKERS)
 test-kafka: release
 	@test -n "$(BROKERS)" || { echo "usage: RULESD_TEST_BROKERS=host:port make test-kafka" >&2; exit 2; }
 	scripts/test-kafka.sh "$(BROKERS)"
+
+# Daemons killed with SIGKILL at random moments, against the dry run; on the mock cluster, and on real brokers when they are
+# named. SEED=… makes another history.
+ROUNDS ?= 50
+SEED ?= 1
+test-kill: release
+	RULESD_TEST_BROKERS= Tests/EndToEnd/Kill/kill.py --rounds $(ROUNDS) --seed $(SEED)
+	$(if $(BROKERS),Tests/EndToEnd/Kill/kill.py --rounds $(ROUNDS) --seed $(SEED) --brokers $(BROKERS))
+
+# What breaks around a daemon, one thing at a time; ten minutes. FAULTS="broker-down zombie" makes these alone.
+test-faults: release
+	RULESD_TEST_BROKERS= Tests/EndToEnd/Kill/faults.py --seed $(SEED) $(FAULTS)
+
+# All tests under AddressSanitizer and ThreadSanitizer; half an hour.
+sanitize: deps
+	scripts/sanitize.sh
+
+# Flat memory under load.
+MINUTES ?= 20
+soak: release
+	RULESD_TEST_BROKERS= Tests/EndToEnd/Kill/soak.py --minutes $(MINUTES) --seed $(SEED)
 
 bench: release
 	bench/run.sh

@@ -375,6 +375,10 @@ int rd_is_envelope(const uint8_t *line, size_t length) {
   return reader.read(reinterpret_cast<const uint8_t *>(padded.data()), length, envelope);
 }
 
+int rd_read_envelope_extra(const uint8_t *line, size_t length, rd_envelope_extra *out) {
+  return read_envelope_extra(line, length, *out);
+}
+
 struct rd_survey {
   EnvelopeReader reader;
   std::set<std::pair<std::string, int32_t>> partitions;

@@ -248,6 +248,8 @@ struct EnvelopeReader {
   std::unique_ptr<struct EnvelopeParser> parser;
 };
 
+bool read_envelope_extra(const uint8_t *line, size_t length, rd_envelope_extra &out);
+
 bool valid_utf8(const uint8_t *data, size_t length);
 
 void destroy_parsers(Parsers *parsers);

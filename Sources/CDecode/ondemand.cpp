@@ -292,6 +292,69 @@ bool EnvelopeReader::read(const uint8_t *line, size_t length, Envelope &out) {
   return has_topic && has_partition && has_offset && has_payload;
 }
 
+static rd_string text_of(const std::string &text) {
+  return {reinterpret_cast<const uint8_t *>(text.data()), uint32_t(text.size()), 0};
+}
+
+bool read_envelope_extra(const uint8_t *line, size_t length, rd_envelope_extra &out) {
+  thread_local ondemand::parser parser;
+  thread_local std::string topic, key, replays;
+  ondemand::document document;
+  ondemand::object object;
+  if (parser.iterate(padded_string_view(line, length, length + SIMDJSON_PADDING)).get(document) ||
+      document.get_object().get(object))
+    return false;
+  out = rd_envelope_extra();
+  replays.clear();
+  bool has_topic = false, has_partition = false, has_offset = false;
+  for (auto item : object) {
+    ondemand::field field;
+    if (std::move(item).get(field)) return false;
+    ondemand::raw_json_string name = field.key();
+    if (name == "topic") {
+      std::string_view text;
+      if (field.value().get_string().get(text)) return false;
+      topic.assign(text);
+      has_topic = true;
+    } else if (name == "partition") {
+      int64_t number;
+      if (field.value().get_int64().get(number) || number < 0 || number > INT32_MAX) return false;
+      out.partition = int32_t(number);
+      has_partition = true;
+    } else if (name == "offset") {
+      if (field.value().get_int64().get(out.offset)) return false;
+      has_offset = true;
+    } else if (name == "key") {
+      std::string_view text;
+      if (field.value().is_null()) continue;
+      // A key that is no text, as with a deserializer, is kept as the JSON that it is.
+      if (field.value().get_string().get(text)) text = trim_end(field.value().raw_json_token());
+      key.assign(text);
+      out.has_key = 1;
+    } else if (name == "headers") {
+      ondemand::array headers;
+      if (field.value().get_array().get(headers)) continue;
+      bool is_name = true, is_ours = false;
+      for (auto entry : headers) {
+        std::string_view text;
+        ondemand::value value;
+        if (entry.get(value)) return false;
+        bool is_text = value.get_string().get(text) == SUCCESS;
+        if (is_name) {
+          is_ours = is_text && text == "rulesd-replays";
+        } else if (is_ours && is_text) {
+          replays.assign(text);
+        }
+        is_name = !is_name;
+      }
+    }
+  }
+  out.topic = text_of(topic);
+  if (out.has_key) out.key = text_of(key);
+  out.replays = text_of(replays);
+  return has_topic && has_partition && has_offset;
+}
+
 bool EnvelopeReader::copy_payload(const Envelope &envelope, Arena &arena, std::string_view &payload) {
   size_t room = envelope.payload.size() + 1 + RD_PADDING + SIMDJSON_PADDING;
   uint8_t *start = arena.allocate(room);

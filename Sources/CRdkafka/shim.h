@@ -13,3 +13,16 @@ static inline rd_kafka_resp_err_t rd_kafka_shim_produce(
       RD_KAFKA_V_KEY((void *)key, key_length), RD_KAFKA_V_VALUE((void *)payload, payload_length),
       RD_KAFKA_V_TIMESTAMP(timestamp_millis), RD_KAFKA_V_OPAQUE(opaque), RD_KAFKA_V_END);
 }
+
+// The same with one header more.
+static inline rd_kafka_resp_err_t rd_kafka_shim_produce_with_header(
+    rd_kafka_t *client, rd_kafka_topic_t *topic, int32_t partition, const void *key, size_t key_length,
+    const void *payload, size_t payload_length, int64_t timestamp_millis, const char *name, const char *value,
+    void *opaque) {
+  return rd_kafka_producev(
+      client, RD_KAFKA_V_RKT(topic), RD_KAFKA_V_PARTITION(partition),
+      RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+      RD_KAFKA_V_KEY((void *)key, key_length), RD_KAFKA_V_VALUE((void *)payload, payload_length),
+      RD_KAFKA_V_TIMESTAMP(timestamp_millis), RD_KAFKA_V_HEADER(name, value, -1),
+      RD_KAFKA_V_OPAQUE(opaque), RD_KAFKA_V_END);
+}

@@ -1,7 +1,5 @@
-import CColumns
 import Glibc
 
 // A reader that goes away (`rulesd … | head`) is an error from write, told like any other, not a signal.
 signal(SIGPIPE, SIG_IGN)
-rd_keep_freed_memory()
 exit(runCommandLine(Array(CommandLine.arguments.dropFirst()), .process()).rawValue)

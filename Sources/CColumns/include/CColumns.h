@@ -79,8 +79,4 @@ static inline int rd_string_equal(rd_string a, rd_string b) {
   return 1;
 }
 
-// Tells malloc to keep freed memory instead of giving it back to the kernel: panes come and go by the thousand, and
-// faulting their pages in anew costs more than filling them. Call once, at the start of a process.
-void rd_keep_freed_memory(void);
-
 #endif

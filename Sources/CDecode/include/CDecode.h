@@ -134,6 +134,19 @@ void rd_decode_records(
 // Whether a line looks like what `kcat -J` writes: an object with topic, partition, offset and payload.
 int rd_is_envelope(const uint8_t *line, size_t length);
 
+// What a line of `kcat -J` says beside the payload. Texts stay as they are until this thread's next call.
+typedef struct {
+  rd_string topic;
+  int32_t partition;
+  int64_t offset;
+  rd_string key;
+  uint8_t has_key;
+  rd_string replays;  // value of the last header `rulesd-replays`; empty for none
+} rd_envelope_extra;
+
+// Returns 0 when the line is no envelope. RD_PADDING bytes are readable behind it.
+int rd_read_envelope_extra(const uint8_t *line, size_t length, rd_envelope_extra *out);
+
 // Collects the partitions that occur in a recording of envelopes.
 typedef struct rd_survey rd_survey;
 rd_survey *rd_survey_create(void);

@@ -46,14 +46,18 @@ public final class EmbeddedBroker {
   public func setBrokerDown(_ broker: Int) { rd_kafka_mock_broker_set_down(cluster, Int32(clamping: broker)) }
   public func setBrokerUp(_ broker: Int) { rd_kafka_mock_broker_set_up(cluster, Int32(clamping: broker)) }
 
-  /// How long a broker takes for each answer.
-  public func setRoundTrip(_ broker: Int, millis: Int) {
+  /// Answers everything that much later.
+  public func setRoundTrip(millis: Int, broker: Int) {
     rd_kafka_mock_broker_set_rtt(cluster, Int32(clamping: broker), Int32(clamping: millis))
   }
 
-  /// Makes another broker (1, 2 …) a partition's leader.
-  public func setLeader(_ topic: String, partition: Int32, broker: Int) {
-    rd_kafka_mock_partition_set_leader(cluster, topic, partition, Int32(clamping: broker))
+  /// Gives a partition another leader; clients learn of it by the refusal of the old one.
+  public func setLeader(topic: String, partition: Int, broker: Int) throws {
+    let status = rd_kafka_mock_partition_set_leader(
+      cluster, topic, Int32(clamping: partition), Int32(clamping: broker))
+    if status != RD_KAFKA_RESP_ERR_NO_ERROR {
+      throw KafkaFailure("\(topic)[\(partition)] was not moved: \(kafkaText(status))", isRetriable: false)
+    }
   }
 
   /// The next requests of a kind are answered with these error codes of the Kafka protocol, one each. Kinds

@@ -4,12 +4,25 @@ import Runtime
 import Synchronization
 
 /// A librdkafka property, as `-X name=value` gives it.
-public struct KafkaProperty: Sendable, Hashable {
+public struct KafkaProperty: Sendable, Hashable, CustomStringConvertible {
   public var name: String
   public var value: String
-  public init(_ name: String, _ value: String) {
+  /// Whether the value must not be shown: it came from a file, or the name says so.
+  public var isSecret: Bool
+  public init(_ name: String, _ value: String, isSecret: Bool = false) {
     self.name = name
     self.value = value
+    self.isSecret = isSecret || Self.namesSecret(name)
+  }
+
+  /// Without the value where that is a secret.
+  public var description: String { "\(name)=\(isSecret ? "(secret)" : value)" }
+
+  /// Whether a property of this name holds a secret: `sasl.password`, `ssl.key.password`, `ssl.key.pem`,
+  /// `sasl.oauthbearer.client.secret` and the like. `ssl.key.location` names a file and does not.
+  public static func namesSecret(_ name: String) -> Bool {
+    name.contains("password") || name.contains("secret") || name == "ssl.key.pem" || name == "ssl_key"
+      || name == "sasl.oauthbearer.config"
   }
 }
 
@@ -73,21 +86,28 @@ final class KafkaClient: @unchecked Sendable {
   ) throws(KafkaFailure) {
     self.context = context
     health = context.health
+    let redact = Redactor(properties.filter(\.isSecret).map { Array($0.value.utf8) })
+    context.redact = redact
     guard let configuration = rd_kafka_conf_new() else { throw KafkaFailure("out of memory") }
     var text = [CChar](repeating: 0, count: 512)
     for (index, property) in (defaults + properties).enumerated() {
       let status = rd_kafka_conf_set(configuration, property.name, property.value, &text, text.count)
       if status != RD_KAFKA_CONF_OK {
         rd_kafka_conf_destroy(configuration)
-        let origin = index < defaults.count ? "" : "-X \(property.name)=\(property.value): "
-        throw KafkaFailure(origin + Self.string(text), isRetriable: false)
+        let origin = index < defaults.count ? "" : "-X \(property): "
+        throw KafkaFailure(origin + redact(Self.string(text)), isRetriable: false)
       }
     }
     rd_kafka_conf_set_opaque(configuration, Unmanaged.passUnretained(context).toOpaque())
     rd_kafka_conf_set_error_cb(configuration) { handle, code, reason, opaque in
       KafkaContext.from(opaque)?.onError(handle, rd_kafka_resp_err_t(code), reason)
     }
-    if !properties.contains(where: { $0.name == "debug" }) {
+    if properties.contains(where: { $0.name == "debug" }) {
+      rd_kafka_conf_set_log_cb(configuration) { handle, _, facility, text in
+        guard let handle, let context = KafkaContext.from(rd_kafka_opaque(handle)), let text else { return }
+        context.log(facility.map { String(cString: $0) } ?? "", String(cString: text))
+      }
+    } else {
       // What matters arrives through the callbacks; standard error belongs to our own messages.
       rd_kafka_conf_set_log_cb(configuration) { _, _, _, _ in }
     }
@@ -102,7 +122,7 @@ final class KafkaClient: @unchecked Sendable {
     }
     guard let handle = rd_kafka_new(type, configuration, &text, text.count) else {
       rd_kafka_conf_destroy(configuration)
-      throw KafkaFailure(Self.string(text), isRetriable: false)
+      throw KafkaFailure(redact(Self.string(text)), isRetriable: false)
     }
     self.handle = handle
   }
@@ -113,6 +133,9 @@ final class KafkaClient: @unchecked Sendable {
     rd_kafka_destroy_flags(handle, isFatal ? RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE : 0)
   }
 
+  /// Never destroys the handle: its threads and memory stay until the process ends.
+  func leaveAlive() { _ = Unmanaged.passRetained(self) }
+
   private static func string(_ text: [CChar]) -> String {
     String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
   }
@@ -121,13 +144,15 @@ final class KafkaClient: @unchecked Sendable {
 /// Takes librdkafka's callbacks. They come on the thread that polls.
 class KafkaContext {
   let health = KafkaHealth()
+  /// Set before the client starts. Texts of librdkafka and of brokers may repeat what they were given.
+  fileprivate(set) var redact = Redactor([])
 
   static func from(_ opaque: UnsafeMutableRawPointer?) -> KafkaContext? {
     opaque.map { Unmanaged<KafkaContext>.fromOpaque($0).takeUnretainedValue() }
   }
 
   func onError(_ handle: OpaquePointer?, _ code: rd_kafka_resp_err_t, _ reason: UnsafePointer<CChar>?) {
-    let text = reason.map { String(cString: $0) } ?? kafkaText(code)
+    let text = redact(reason.map { String(cString: $0) } ?? kafkaText(code))
     switch code {
     case RD_KAFKA_RESP_ERR__FATAL:
       var detail = [CChar](repeating: 0, count: 512)
@@ -141,6 +166,12 @@ class KafkaContext {
       // One broker of several, or a passing trouble that librdkafka mends by itself.
       break
     }
+  }
+
+  /// What `-X debug=…` asks librdkafka to tell. Comes on any thread.
+  func log(_ facility: String, _ text: String) {
+    let line = Array("kafka: \(facility): \(redact(text))\n".utf8)
+    _ = line.withUnsafeBytes { Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
   }
 
   func onRebalance(

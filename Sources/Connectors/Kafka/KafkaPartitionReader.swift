@@ -32,9 +32,10 @@ final class KafkaPartitionState: Sendable {
 
 /// Reads one partition of a topic from the queue that librdkafka fills for it.
 ///
-/// A read takes what is there, copies the payloads into one padded arena, gives librdkafka its messages back
-/// and decodes the arena in one call.
-final class KafkaPartitionReader: PartitionReader {
+/// A read takes what is there, copies the payloads into one padded arena and decodes the arena in one call.
+/// librdkafka gets its messages back at the next read: until then keys and headers can be looked at, which is
+/// needed for late rows and dead letters alone.
+final class KafkaPartitionReader: PartitionReader, RecordDetailSource {
   /// How long after the broker's word an end of partition is still believed.
   static let confirmationNanos: Int64 = 1_000_000_000
 
@@ -50,6 +51,10 @@ final class KafkaPartitionReader: PartitionReader {
 
   private static let messagesMax = RecordBatch.rowsMax
   private let messages: UnsafeMutablePointer<UnsafeMutablePointer<rd_kafka_message_t>?>
+  /// Messages of the last read, not given back yet.
+  private var heldCount = 0
+  /// Where in `messages` an offset lies; filled when somebody asks.
+  private var places: [Int64: Int] = [:]
   private var records: [rd_record] = []
   private var arena: UnsafeMutablePointer<UInt8>
   private var arenaCapacity: Int
@@ -83,10 +88,28 @@ final class KafkaPartitionReader: PartitionReader {
 
   /// Gives the queue back. No read may come afterwards, or it says `nothingYet`.
   func close() {
+    giveBack()
     if let queue { rd_kafka_queue_destroy(queue) }
     queue = nil
     // Messages that are kept longer than their consumer would keep it from ending.
     strays.drop()
+  }
+
+  private func giveBack() {
+    for index in 0..<heldCount { if let message = messages[index] { rd_kafka_message_destroy(message) } }
+    heldCount = 0
+    if !places.isEmpty { places.removeAll(keepingCapacity: true) }
+  }
+
+  func details(ofRecordAt offset: Int64) -> RecordDetails {
+    if places.isEmpty {
+      for index in 0..<heldCount {
+        guard let message = messages[index]?.pointee, message.err == RD_KAFKA_RESP_ERR_NO_ERROR else { continue }
+        places[message.offset] = index
+      }
+    }
+    guard let place = places[offset], let message = messages[place] else { return RecordDetails() }
+    return RecordDetails(kafkaMessage: message)
   }
 
   private static func allocateArena(_ capacity: Int) -> UnsafeMutablePointer<UInt8> {
@@ -104,6 +127,7 @@ final class KafkaPartitionReader: PartitionReader {
 
   func read(into batch: RecordBatch) throws -> ReadOutcome {
     batch.clear()
+    giveBack()
     if let failure { throw SourceFailure(failure) }
     if hasEnded { return .end }
     let now = monotonicNanos()
@@ -145,6 +169,7 @@ final class KafkaPartitionReader: PartitionReader {
     var problem: String?
     var sawEnd = false
     var bytes = 0
+    heldCount = count
     for index in 0..<count {
       guard let message = messages[index]?.pointee, message.err == RD_KAFKA_RESP_ERR_NO_ERROR else {
         continue
@@ -160,7 +185,6 @@ final class KafkaPartitionReader: PartitionReader {
     var filled = 0
     for index in 0..<count {
       guard let pointer = messages[index] else { continue }
-      defer { rd_kafka_message_destroy(pointer) }
       let message = pointer.pointee
       switch message.err {
       case RD_KAFKA_RESP_ERR_NO_ERROR:
@@ -191,6 +215,7 @@ final class KafkaPartitionReader: PartitionReader {
       records.withUnsafeBufferPointer {
         decoder.decode($0, arena: arena, arenaLength: filled, into: batch)
       }
+      batch.details = self
       batch.bytesRead = filled - records.count
       batch.nextOffset = (records.last?.offset ?? -1) + 1
       client.health.reached()
@@ -238,6 +263,29 @@ final class KafkaPartitionReader: PartitionReader {
       values.wantsConfirmation = true
       return .nothingYet
     }
+  }
+}
+
+extension RecordDetails {
+  /// The key and the replay header of a message.
+  init(kafkaMessage message: UnsafeMutablePointer<rd_kafka_message_t>) {
+    self.init()
+    if let key = message.pointee.key {
+      self.key = Array(UnsafeRawBufferPointer(start: key, count: message.pointee.key_len))
+    }
+    var headers: OpaquePointer?
+    var value: UnsafeRawPointer?
+    var size = 0
+    guard rd_kafka_message_headers(message, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR, let headers,
+      rd_kafka_header_get_last(headers, RecordDetails.replaysHeader, &value, &size) == RD_KAFKA_RESP_ERR_NO_ERROR
+    else { return }
+    replays = Self.replays(in: UnsafeRawBufferPointer(start: value, count: size))
+  }
+
+  /// The number in a header; 0 for what is none.
+  static func replays(in text: some Collection<UInt8>) -> Int {
+    guard text.count <= 6, text.allSatisfy({ (0x30...0x39).contains($0) }) else { return 0 }
+    return text.reduce(0) { $0 * 10 + Int($1 - 0x30) }
   }
 }
 

@@ -58,11 +58,11 @@ final class KafkaProducer: @unchecked Sendable {
   /// comes back with the delivery report.
   func produce(
     topic: String, partition: Int32, key: UnsafeRawBufferPointer, payload: UnsafeRawBufferPointer,
-    timestampMillis: Int64, tag: Int = 0
+    timestampMillis: Int64, tag: Int = 0, header: (name: String, value: String)? = nil
   ) throws(SinkFailure) {
     let status = try offer(
       topic: topic, partition: partition, key: key, payload: payload, timestampMillis: timestampMillis,
-      tag: tag, isGivenUp: { false })
+      tag: tag, header: header, isGivenUp: { false })
     if status != RD_KAFKA_RESP_ERR_NO_ERROR {
       throw SinkFailure("cannot write to topic \(topic): \(kafkaText(status))")
     }
@@ -72,13 +72,22 @@ final class KafkaProducer: @unchecked Sendable {
   /// it answers true that is the end, with QUEUE_FULL.
   func offer(
     topic: String, partition: Int32, key: UnsafeRawBufferPointer, payload: UnsafeRawBufferPointer,
-    timestampMillis: Int64, tag: Int, isGivenUp: () -> Bool
+    timestampMillis: Int64, tag: Int, header: (name: String, value: String)? = nil, isGivenUp: () -> Bool
   ) throws(SinkFailure) -> rd_kafka_resp_err_t {
     let topicHandle = try handle(of: topic)
     while true {
-      let status = rd_kafka_shim_produce(
-        client.handle, topicHandle, partition, key.isEmpty ? nil : key.baseAddress, key.count,
-        payload.baseAddress, payload.count, timestampMillis, UnsafeMutableRawPointer(bitPattern: tag))
+      let keyStart = key.isEmpty ? nil : key.baseAddress
+      let opaque = UnsafeMutableRawPointer(bitPattern: tag)
+      let status =
+        if let header {
+          rd_kafka_shim_produce_with_header(
+            client.handle, topicHandle, partition, keyStart, key.count, payload.baseAddress, payload.count,
+            timestampMillis, header.name, header.value, opaque)
+        } else {
+          rd_kafka_shim_produce(
+            client.handle, topicHandle, partition, keyStart, key.count, payload.baseAddress, payload.count,
+            timestampMillis, opaque)
+        }
       guard status == RD_KAFKA_RESP_ERR__QUEUE_FULL, !isGivenUp() else { return status }
       rd_kafka_poll(client.handle, 50)
       try throwIfFatal()
@@ -132,15 +141,17 @@ public final class KafkaWriter {
   }
 
   /// `partition` -1: by the key's hash (murmur2, as the Java client does), anywhere without a key.
-  /// `timestampMillis` 0: now. Blocks while 64 MiB wait for the brokers.
+  /// `timestampMillis` 0: now. `replays` above 0: the header that counts them. Blocks while 64 MiB wait for the
+  /// brokers.
   public func write(
-    topic: String, key: [UInt8], payload: [UInt8], timestampMillis: Int64, partition: Int32 = -1
+    topic: String, key: [UInt8], payload: [UInt8], timestampMillis: Int64, partition: Int32 = -1, replays: Int = 0
   ) throws {
+    let header = replays > 0 ? (name: RecordDetails.replaysHeader, value: String(replays)) : nil
     try key.withUnsafeBytes { key in
       try payload.withUnsafeBytes { payload in
         try producer.produce(
           topic: topic, partition: partition, key: key, payload: payload,
-          timestampMillis: timestampMillis)
+          timestampMillis: timestampMillis, header: header)
       }
     }
     pending += 1

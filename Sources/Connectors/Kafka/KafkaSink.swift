@@ -36,10 +36,12 @@ public final class KafkaSink: RecordSink {
   private let options: KafkaSinkOptions
   private let producer: KafkaProducer
   private let ledger: DeliveryLedger
+  private var overrides: [String]
 
   /// Throws `KafkaFailure` for a property that librdkafka does not take.
   public init(options: KafkaSinkOptions) throws {
     self.options = options
+    overrides = options.topicOverrides
     ledger = DeliveryLedger()
     producer = try KafkaProducer(
       brokers: options.brokers, isIdempotent: options.isIdempotent, compression: options.compression,
@@ -55,11 +57,14 @@ public final class KafkaSink: RecordSink {
     }
     try batch.forEachRecord { entry, key, payload in
       try producer.produce(
-        topic: options.topic(of: entry), partition: -1, key: key, payload: payload, timestampMillis: 0, tag: tag)
+        topic: options.topic(of: entry, overrides), partition: -1, key: key, payload: payload, timestampMillis: 0,
+        tag: tag)
       handedOver += 1
     }
     try producer.serve()
   }
+
+  public func adopt(topics: [String]) { overrides = topics }
 
   public func flush() throws { try producer.flush(millisMax: options.flushMillisMax) }
 
@@ -86,8 +91,9 @@ public final class KafkaSink: RecordSink {
 }
 
 extension KafkaSinkOptions {
-  func topic(of entry: OutputBatch.Entry) -> String {
-    if entry.topic >= 0 && Int(entry.topic) < topicOverrides.count { return topicOverrides[Int(entry.topic)] }
+  /// `overrides` are the topics that rules name themselves.
+  func topic(of entry: OutputBatch.Entry, _ overrides: [String]) -> String {
+    if entry.topic >= 0 && Int(entry.topic) < overrides.count { return overrides[Int(entry.topic)] }
     return topics[entry.kind] ?? "rulesd.\(entry.kind.name)"
   }
 }

@@ -45,7 +45,7 @@ public struct KafkaSourceOptions: Sendable {
 /// newcomers the first ones of whoever has most: who reads keeps reading when others join and leave.) A member that
 /// dies is expelled after `session.timeout.ms` (6 s here), and from then on its commits are refused.
 public final class KafkaSource: LiveSource {
-  public let schema: SourceSchema
+  public private(set) var schema: SourceSchema
   private let topic: String
   private let options: KafkaSourceOptions
   private let client: KafkaClient
@@ -57,6 +57,7 @@ public final class KafkaSource: LiveSource {
   private var revoking: [PartitionIdentity] = []
   private var awaitingRelease: Set<PartitionIdentity> = []
   private var hasAssignment = false
+  private var hadAssignment = false
   private var lastUpkeepNanos: Int64 = 0
   private var topicProblem: String?
   private var isClosed = false
@@ -155,6 +156,7 @@ public final class KafkaSource: LiveSource {
       switch (change, options.ownership) {
       case (.assign(let partitions), .shared):
         hasAssignment = true
+        hadAssignment = true
         beginning += partitions.map(identity)
         // An empty assignment has to be answered as well.
         if partitions.isEmpty { assign([]) }
@@ -162,6 +164,7 @@ public final class KafkaSource: LiveSource {
         revoke(partitions.map(identity), into: &changes)
       case (.assign(let partitions), .standby):
         hasAssignment = true
+        hadAssignment = true
         // Back in the group, if that was the trouble.
         topicProblem = nil
         granted.formUnion(partitions)
@@ -416,6 +419,8 @@ public final class KafkaSource: LiveSource {
     if awaitingRelease.isEmpty && !revoking.isEmpty { finishRevocation() }
   }
 
+  public func adopt(_ schema: SourceSchema) { self.schema = schema }
+
   public func restart() {
     let held = readers.keys.sorted()
     guard !held.isEmpty else { return }
@@ -498,6 +503,23 @@ public final class KafkaSource: LiveSource {
   }
 
   // MARK: Offsets
+
+  public func committedMetadata() throws -> [String] {
+    guard let count = partitionCount() else { throw KafkaFailure("the partitions of \(topic) cannot be asked for") }
+    let list = KafkaPartitions((0..<count).map { (topic, $0, Int64(RD_KAFKA_OFFSET_INVALID)) })
+    let status = rd_kafka_committed(client.handle, list.list, Self.questionMillis)
+    guard status == RD_KAFKA_RESP_ERR_NO_ERROR else {
+      throw KafkaFailure("the committed offsets of group \(options.group) cannot be read: \(kafkaText(status))")
+    }
+    return try (0..<list.count).compactMap { index in
+      guard list[index].err == RD_KAFKA_RESP_ERR_NO_ERROR else {
+        throw KafkaFailure("the committed offsets of group \(options.group) cannot be read")
+      }
+      guard let bytes = list[index].metadata else { return nil }
+      return String(
+        decoding: UnsafeRawBufferPointer(start: bytes, count: list[index].metadata_size), as: UTF8.self)
+    }
+  }
 
   /// Blocks until the group's coordinator has answered, for at most ten seconds.
   public func commit(_ points: [CommitPoint]) throws {
@@ -591,6 +613,9 @@ public final class KafkaSource: LiveSource {
     if !beginning.isEmpty { assign([]) }
     context.isClosing = true
     rd_kafka_consumer_close(client.handle)
+    // librdkafka 2.0.2 aborts the process when it destroys a consumer that has joined a group and was not told its
+    // partitions yet (rd_kafka_sticky_assignor_state_destroy; mended in later ones).
+    if !hadAssignment { client.leaveAlive() }
   }
 }
 

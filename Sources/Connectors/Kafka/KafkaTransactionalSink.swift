@@ -50,6 +50,7 @@ public final class KafkaTransactionalSink: TransactionalSink, Sendable {
   private let transactions: KafkaTransactionOptions
   private let state: Mutex<State>
   private let report = Mutex(Report())
+  private let overrides: Mutex<[String]>
   /// Set by `abort`, also while the lock is held by a write that waits for room.
   private let isGivenUp = Atomic(false)
 
@@ -57,6 +58,7 @@ public final class KafkaTransactionalSink: TransactionalSink, Sendable {
   public init(options: KafkaSinkOptions, transactions: KafkaTransactionOptions) throws {
     self.options = options
     self.transactions = transactions
+    overrides = Mutex(options.topicOverrides)
     state = Mutex(State(transactions))
     _ = try makeProducer()
   }
@@ -131,6 +133,8 @@ public final class KafkaTransactionalSink: TransactionalSink, Sendable {
     }
   }
 
+  public func adopt(topics: [String]) { overrides.withLock { $0 = topics } }
+
   public func barrier(_ epoch: UInt64) { state.withLock { $0.buffer.addBarrier(epoch) } }
 
   /// Opens a transaction when there is none. A failure of the transaction is noted for `commit`; what could not
@@ -139,9 +143,10 @@ public final class KafkaTransactionalSink: TransactionalSink, Sendable {
     guard let producer = state.producer, !batch.entries.isEmpty else { return }
     open(&state)
     let client = producer.client
+    let overrides = overrides.withLock { $0 }
     try batch.forEachRecord { entry, key, payload in
       guard state.failure == nil, !isGivenUp.load(ordering: .relaxed) else { return }
-      let topic = options.topic(of: entry)
+      let topic = options.topic(of: entry, overrides)
       let status = try? producer.offer(
         topic: topic, partition: -1, key: key, payload: payload, timestampMillis: 0, tag: 0,
         isGivenUp: { isGivenUp.load(ordering: .relaxed) })

@@ -11,6 +11,8 @@ public final class FanOutSink: RecordSink {
 
   public func barrier(_ epoch: UInt64) { for sink in sinks { sink.barrier(epoch) } }
 
+  public func adopt(topics: [String]) { for sink in sinks { sink.adopt(topics: topics) } }
+
   public func complete(_ epoch: UInt64) throws { for sink in sinks { try sink.complete(epoch) } }
 
   public var problem: String? {
@@ -45,6 +47,11 @@ public final class TransactionalFanOutSink: TransactionalSink {
   public func barrier(_ epoch: UInt64) {
     others.barrier(epoch)
     transactional.barrier(epoch)
+  }
+
+  public func adopt(topics: [String]) {
+    others.adopt(topics: topics)
+    transactional.adopt(topics: topics)
   }
 
   /// For the others alone: a transaction is completed by `commit`.

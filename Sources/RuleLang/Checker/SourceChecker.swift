@@ -40,7 +40,27 @@ extension Checker {
         topic: syntax.topic?.text, format: syntax.format?.text ?? "json",
         time: time ?? TimeSpec(field: 0, boundNanos: 0, idleNanos: 0, maxAheadNanos: 0),
         fields: fields, requirements: requirements, deadLetterTopic: syntax.deadLetterTopic?.text,
-        lateTopic: syntax.lateTopic?.text))
+        lateTopic: syntax.lateTopic?.text,
+        partitionedBy: checkPartitioning(syntax.partitionedBy, scope)))
+  }
+
+  /// `partitioned by`: indexes of the fields, in the order of the text.
+  private func checkPartitioning(_ names: [NameSyntax], _ scope: Scope) -> [Int] {
+    var indexes: [Int] = []
+    var first: [String: TextRange] = [:]
+    for name in names {
+      if let place = first[name.text] {
+        duplicate(name, "field", first: place)
+        continue
+      }
+      first[name.text] = name.range
+      if let index = scope.index(of: name.text) {
+        indexes.append(index)
+      } else if !scope.isOpen {
+        expressions.unknownColumn(name.text, at: name.range, in: scope)
+      }
+    }
+    return indexes
   }
 
   func missing(_ item: String, of block: String, at name: NameSyntax, hint: String) {
@@ -112,10 +132,18 @@ extension Checker {
 
   // MARK: Fields
 
+  /// Each field that a rule reads is looked for in every record.
+  static let fieldsMax = 1_000
+
   private func checkFields(_ syntax: SourceSyntax) -> [TypedField] {
     var first: [String: TextRange] = [:]
     var fields: [TypedField] = []
-    for field in syntax.fields {
+    if syntax.fields.count > Self.fieldsMax {
+      reporter.report(
+        .nestedTooDeep, "a source has at most \(Self.fieldsMax) fields", at: syntax.fields[Self.fieldsMax].name.range,
+        "the \(Self.fieldsMax + 1)st", hint: "declare those that rules read; others may stay in the record")
+    }
+    for field in syntax.fields.prefix(Self.fieldsMax) {
       if let place = first[field.name.text] {
         duplicate(field.name, "field", first: place)
         continue

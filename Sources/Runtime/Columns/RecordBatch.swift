@@ -24,6 +24,8 @@ public final class RecordBatch {
   public var rejects: [RejectedRecord] = []
   /// Bytes read for this batch, for `/metrics`.
   public var bytesRead = 0
+  /// Whom to ask what else came with a record of this batch; valid until the next read. Nil when there is no more to it.
+  public var details: (any RecordDetailSource)?
   /// One behind the last offset that this batch accounts for, rows and rejects alike; -1 while nothing has been read.
   public var nextOffset: Int64 = -1
 
@@ -51,8 +53,33 @@ public final class RecordBatch {
     rowCount = 0
     rejects.removeAll(keepingCapacity: true)
     bytesRead = 0
+    details = nil
     for column in columns { column.hasNulls = false }
   }
+}
+
+/// What came with a record beside its payload: looked at only when it becomes a late row or a dead letter.
+public struct RecordDetails: Sendable, Hashable {
+  /// The record's key; nil when it had none.
+  public var key: [UInt8]?
+  /// How often `rulesd replay` has written it again: the header `rulesd-replays`, 0 without.
+  public var replays: Int
+  public init(key: [UInt8]? = nil, replays: Int = 0) {
+    self.key = key
+    self.replays = replays
+  }
+  /// The Kafka header that counts replays, in decimal digits.
+  public static let replaysHeader = "rulesd-replays"
+  /// A header of more digits was not written by us.
+  public static let replaysMax = 999_999
+  /// Longest key that a late row or a dead letter carries.
+  public static let keyBytesMax = 4_096
+}
+
+/// A reader that still has the records of the batch at hand.
+public protocol RecordDetailSource: AnyObject {
+  /// What came with the record at an offset of the batch.
+  func details(ofRecordAt offset: Int64) -> RecordDetails
 }
 
 /// A record that is no row: it becomes a dead letter.
@@ -67,8 +94,9 @@ public struct RejectedRecord: Sendable {
   public var payload: [UInt8]
   /// How long the original was.
   public var payloadLength: Int
-  /// Longest payload that a dead letter carries, so that a broken producer cannot fill the memory: 64 KiB.
-  public static let payloadBytesMax = 65_536
+  /// Longest payload that a late row or a dead letter carries whole: 384 KiB. Its text in JSON is at most twice as long, so
+  /// that the record stays below the megabyte that brokers take unless they are told otherwise.
+  public static let payloadBytesMax = 384 << 10
 
   public init(
     rowsBefore: Int, offset: Int64, recordTime: Int64, reason: String, payload: [UInt8],

@@ -20,7 +20,7 @@ public struct SimulatedSourceOptions: Sendable {
 /// A source on a simulated log: behaves as `KafkaSource` does on Kafka. What blocks there lets a step pass here, or
 /// throws.
 public final class SimulatedSource: LiveSource {
-  public let schema: SourceSchema
+  public private(set) var schema: SourceSchema
   private let topic: String
   private let log: SimulatedLog
   private let options: SimulatedSourceOptions
@@ -144,6 +144,8 @@ public final class SimulatedSource: LiveSource {
     giveBack()
   }
 
+  public func adopt(_ schema: SourceSchema) { self.schema = schema }
+
   public func restart() {
     let held = readers.keys.filter { !awaitingRelease.contains($0) }.sorted()
     for identity in held { readers.removeValue(forKey: identity)?.isRevoked = true }
@@ -159,6 +161,11 @@ public final class SimulatedSource: LiveSource {
   }
 
   public func setLeading(_ isLeading: Bool) { isFollowingLead = isLeading }
+
+  public func committedMetadata() throws -> [String] {
+    let places = (0..<log.partitionCount(topic)).map { SimulatedPlace(topic, Int32($0)) }
+    return try log.committedOffsets(options.group, places).compactMap { $0?.metadata }
+  }
 
   public func commit(_ points: [CommitPoint]) throws {
     guard !points.isEmpty else { return }

@@ -94,6 +94,11 @@ public protocol LiveSource: AnyObject {
   /// Takes every assigned partition back to its committed offset: its reader is dead from now on, and a later `poll` reports
   /// it as assigned again. No reader may be in use.
   func restart()
+  /// Other fields are needed from now on: readers that are made later decode these. A `restart` follows.
+  func adopt(_ schema: SourceSchema)
+  /// The metadata that the group has committed for any partition of the topic, whoever reads it. Throws when the
+  /// brokers do not say.
+  func committedMetadata() throws -> [String]
   /// Commits synchronously; throws when the broker refuses or cannot be reached (the caller tries again later), and
   /// `GroupFenced` when this process is no member of the group any more.
   func commit(_ points: [CommitPoint]) throws

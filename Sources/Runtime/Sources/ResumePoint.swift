@@ -12,39 +12,59 @@ public struct ResumePoint: Sendable, Hashable {
   /// Where the clock, and not a row, decided who was late behind the offset.
   public var raises: [WatermarkRaise]
 
+  /// The checkpoint that the committed offset belongs to: what follows goes on from its state. Without one state is
+  /// rebuilt by reading again from the committed offset.
+  public var checkpoint: String?
+  /// With a checkpoint: where to read again from, should it be lost.
+  public var rereadOffset: Int64?
+
   public init(
     neededSince: Int64, emittedThrough: Int64, readThrough: Int64, watermark: Int64,
-    raises: [WatermarkRaise] = []
+    raises: [WatermarkRaise] = [], checkpoint: String? = nil, rereadOffset: Int64? = nil
   ) {
     self.neededSince = neededSince
     self.emittedThrough = emittedThrough
     self.readThrough = readThrough
     self.watermark = watermark
     self.raises = raises
+    self.checkpoint = checkpoint
+    self.rereadOffset = rereadOffset
   }
 
-  /// The text for the offset's metadata, at most 4 KiB.
+  /// The text for the offset's metadata, at most 4 KiB: `rulesd1` and the numbers, or `rulesd2` with a checkpoint
+  /// and the offset to read again from in front of them.
   public var metadata: String {
-    var text = "rulesd1 \(neededSince) \(emittedThrough) \(readThrough) \(watermark)"
+    var text = "rulesd1"
+    if let checkpoint { text = "rulesd2 \(checkpoint) \(rereadOffset ?? -1)" }
+    text += " \(neededSince) \(emittedThrough) \(readThrough) \(watermark)"
     for raise in raises.suffix(WatermarkRaises.countMax) { text += " \(raise.offset):\(raise.watermark)" }
     return text
   }
 
   /// Reads metadata; nil for a text that this program did not write.
   public init?(metadata: String) {
-    let parts = metadata.split(separator: " ")
-    guard parts.count >= 5, parts[0] == "rulesd1" else { return nil }
-    let numbers = parts[1..<5].compactMap { Int64($0) }
+    var parts = metadata.split(separator: " ")[...]
+    var checkpoint: String?
+    var reread: Int64?
+    switch parts.popFirst() {
+    case "rulesd1": break
+    case "rulesd2":
+      guard let name = parts.popFirst(), let offset = parts.popFirst().flatMap({ Int64($0) }) else { return nil }
+      checkpoint = String(name)
+      reread = offset >= 0 ? offset : nil
+    default: return nil
+    }
+    let numbers = parts.prefix(4).compactMap { Int64($0) }
     guard numbers.count == 4 else { return nil }
     var raises: [WatermarkRaise] = []
-    for part in parts[5...] {
+    for part in parts.dropFirst(4) {
       let pair = part.split(separator: ":").compactMap { Int64($0) }
       guard pair.count == 2 else { return nil }
       raises.append(WatermarkRaise(offset: pair[0], watermark: pair[1]))
     }
     self.init(
       neededSince: numbers[0], emittedThrough: numbers[1], readThrough: numbers[2],
-      watermark: numbers[3], raises: raises)
+      watermark: numbers[3], raises: raises, checkpoint: checkpoint, rereadOffset: reread)
   }
 }
 

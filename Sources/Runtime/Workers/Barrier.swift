@@ -34,15 +34,15 @@ public struct BarrierResult: Sendable {
   public var partitions: [PartitionStand]
   /// What was captured; empty unless that was asked for.
   public var sections: [StateSection]
-  /// From the first worker that began to align to the last that was done.
-  public var alignNanos: Int64
+  /// The longest that a worker did not read: from the beginning of its alignment to the end of its capture.
+  public var pauseNanos: Int64
 }
 
 /// What one worker answers to a barrier.
 struct BarrierPart: Sendable {
   var snapshot: SnapshotPart
   var sections: [StateSection]
-  var startNanos: Int64
+  var pauseNanos: Int64
 }
 
 /// Where a worker stands in a barrier that it has begun.
@@ -107,18 +107,32 @@ public struct RestoredState: Sendable {
   }
 
   /// Encodes what an engine captured, to go on from it without a store.
-  public init(_ sections: [StateSection]) {
-    self.init(
-      sections.map { section in
-        let writer = StateWriter()
-        section.capture.encode(into: writer)
-        return Section(operatorID: section.operatorID, scope: section.scope, bytes: writer.bytes)
-      })
+  public static func encoded(_ sections: [StateSection]) -> [Section] {
+    sections.map { section in
+      let writer = StateWriter()
+      section.capture.encode(into: writer)
+      return Section(operatorID: section.operatorID, scope: section.scope, bytes: writer.bytes)
+    }
   }
 
   /// The stored parts that may hold keys of these groups, in the order of groups.
   func parts(of operatorID: String, groups: Range<Int>) -> [[UInt8]] {
     (keyed[operatorID] ?? []).filter { $0.groups.overlaps(groups) }.map(\.bytes)
+  }
+
+  /// What partitions keep beside their operators goes by this id.
+  static let partitionID = "partition"
+
+  /// One past the latest event time that may have been read of a source; nil when nothing was.
+  func readThrough(source: SourceSchema) -> Int64? {
+    var latest: Int64?
+    for (scope, bytes) in partitioned[Self.partitionID] ?? [:] {
+      guard case .partition(source.name, _, _) = scope else { continue }
+      let watermark = PartitionState.watermark(stored: bytes)
+      guard let watermark, watermark > beforeAllTime, watermark < afterAllTime else { continue }
+      latest = max(latest ?? beforeAllTime, watermark)
+    }
+    return latest.map { $0 + source.boundNanos + 1 }
   }
 
   func part(of operatorID: String, partition: SectionScope) -> [UInt8]? { partitioned[operatorID]?[partition] }

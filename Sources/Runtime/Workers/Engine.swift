@@ -9,10 +9,15 @@ public struct EngineOptions: Sendable {
   public var order: OutputOrder
   /// Whether partitions may have nothing for a while, go idle, and be committed.
   public var isLive: Bool
+  /// Keyed state beyond which partitions are held back, in bytes; 0 for no limit. See `StateGate`.
+  public var stateBytesMax = 0
   /// Wall clock, nanoseconds since the epoch; only idle live partitions look at it.
   public var clock: @Sendable () -> Int64
-  /// A clock that only runs forward, nanoseconds: when to ask again a partition that had nothing.
+  /// A clock that only runs forward, nanoseconds: how long a partition is silent, and when to ask it again.
   public var monotonic: @Sendable () -> Int64
+  /// Off, workers capture as soon as they hear of a barrier. That is wrong; it is there so that the simulation can show
+  /// that it would notice.
+  var alignsBarriers = true
 
   public init(
     workers: Int = 1, batchRows: Int = RecordBatch.rowsMax, order: OutputOrder = .total,
@@ -39,6 +44,10 @@ public struct EngineStatus: Sendable {
   public var queueDepths: [Int] = []
   public var stateKeys = 0
   public var stateBytes = 0
+  /// By exchange of the graph.
+  public var operators: [OperatorStatus] = []
+  /// Whether partitions are held back because of `EngineOptions.stateBytesMax`.
+  public var isOverStateLimit = false
   public init() {}
 
   public var rows: Int { partitions.reduce(0) { $0 + $1.counters.rows } }
@@ -57,10 +66,10 @@ public final class Engine: Sendable {
   private let workers: [Worker]
   private let threads: Mutex<[WorkerThread]> = Mutex([])
 
-  /// `partitions` become ordinals in the order of their identities, whatever order they come in. With `restored`
-  /// their readers stand where the stored state says.
+  /// `partitions` become ordinals in the order of their identities, whatever order they come in. `restored` is by
+  /// source; readers of such a source stand where the stored state says.
   public init(
-    graph: Graph, options: EngineOptions, partitions: [PartitionStart], restored: RestoredState? = nil,
+    graph: Graph, options: EngineOptions, partitions: [PartitionStart], restored: [RestoredState?] = [],
     sink: sending any RecordSink
   ) {
     precondition(options.workers > 0)
@@ -83,7 +92,7 @@ public final class Engine: Sendable {
         sink: sink, order: options.order, sources: graph.sources.count, shards: options.workers,
         partitionSources: identities.map(\.source), partitionOrder: Self.recordOrder(identities, graph),
         ruleCount: graph.rules.count))
-    let now = options.clock()
+    let now = options.monotonic()
     let states = zip(sorted, points).enumerated().map { ordinal, pair in
       PartitionState(ordinal: ordinal, start: pair.0, resume: pair.1, now: now)
     }
@@ -167,11 +176,9 @@ public final class Engine: Sendable {
   }
 
   private func result(_ request: BarrierRequest, _ parts: [BarrierPart]) -> BarrierResult {
-    var result = BarrierResult(
+    BarrierResult(
       request: request, partitions: stands(parts.map(\.snapshot), written: shared.merger.writtenAtBarrier),
-      sections: parts.flatMap(\.sections), alignNanos: 0)
-    if let began = parts.map(\.startNanos).min() { result.alignNanos = monotonicNanos() - began }
-    return result
+      sections: parts.flatMap(\.sections), pauseNanos: parts.map(\.pauseNanos).max() ?? 0)
   }
 
   /// Makes everything before a barrier durable; workers go on meanwhile.
@@ -275,6 +282,7 @@ final class EngineShared: @unchecked Sendable {
   let partitionSources: [Int]
   let merger: OutputMerger
   let progress: Progress
+  let stateGate: StateGate
   /// By worker.
   let inboxes: [Inbox]
   /// Up to when a former engine wrote everything, by source.
@@ -306,7 +314,8 @@ final class EngineShared: @unchecked Sendable {
     self.merger = merger
     partitionSources = identities.map(\.source)
     let longestStep = graph.sources.map(\.stepNanos).max() ?? 0
-    progress = Progress(partitions: identities.count, leadNanos: max(60_000_000_000, 4 * longestStep))
+    progress = Progress(sources: identities.map(\.source), leadNanos: max(60_000_000_000, 4 * longestStep))
+    stateGate = StateGate(bytesMax: options.stateBytesMax, workers: options.workers)
     state = Mutex(
       State(committedSince: Array(repeating: beforeAllTime, count: graph.sources.count)))
   }
@@ -334,7 +343,10 @@ final class EngineShared: @unchecked Sendable {
     let stats = state.withLock { $0.stats }
     var status = EngineStatus()
     var counters = [PartitionCounters](repeating: PartitionCounters(), count: identities.count)
+    status.operators = Array(repeating: OperatorStatus(), count: graph.exchanges.count)
+    status.isOverStateLimit = stateGate.isClosed
     for part in stats.values {
+      for (exchange, own) in part.operators.enumerated() { status.operators[exchange] += own }
       status.batches += part.batches
       status.batchNanos += part.batchNanos
       status.batchNanosMax = max(status.batchNanosMax, part.batchNanosMax)
@@ -404,10 +416,13 @@ final class Progress: Sendable {
     var isReadable = true
   }
   private let entries: Mutex<[Entry]>
+  private let sources: [Int]
   private let leadNanos: Int64
 
-  init(partitions: Int, leadNanos: Int64) {
-    entries = Mutex(Array(repeating: Entry(), count: partitions))
+  /// `sources`: by partition, which it belongs to.
+  init(sources: [Int], leadNanos: Int64) {
+    self.sources = sources
+    entries = Mutex(Array(repeating: Entry(), count: sources.count))
     self.leadNanos = leadNanos
   }
 
@@ -415,6 +430,17 @@ final class Progress: Sendable {
     entries.withLock { entries in
       entries[ordinal].watermark = watermark
       entries[ordinal].isReadable = isReadable
+    }
+  }
+
+  /// Whether no other partition of its source is further behind, whether or not it has something to read.
+  func isLast(_ ordinal: Int, watermark: Int64) -> Bool {
+    entries.withLock { entries in
+      for (other, entry) in entries.enumerated()
+      where sources[other] == sources[ordinal] && other != ordinal && entry.watermark < watermark {
+        return false
+      }
+      return true
     }
   }
 

@@ -8,7 +8,7 @@ final class PartitionState {
   /// The next multiple of the source's step: below it a new watermark changes nothing downstream.
   var nextStep = beforeAllTime
   var hasEnded = false
-  /// Clock at the last record.
+  /// Monotonic time at the last record.
   var lastRecordNanos: Int64
   /// Do not ask the reader again before this (monotonic).
   var retryNanos: Int64 = 0
@@ -55,6 +55,15 @@ final class PartitionState {
     index.encode(into: writer)
   }
 
+  /// The watermark in what `encode` wrote; nil when that cannot be read, which `restore` says.
+  static func watermark(stored bytes: [UInt8]) -> Int64? {
+    var reader = StateReader(bytes)
+    guard (try? reader.expect(version: 1, of: "a partition")) != nil,
+      (try? reader.integer(Int64.self)) != nil
+    else { return nil }
+    return try? reader.integer(Int64.self)
+  }
+
   /// After `init` with what was committed since: late rows that the clock made late since then are late again.
   func restore(from reader: inout StateReader) throws {
     try reader.expect(version: 1, of: "a partition")
@@ -63,7 +72,7 @@ final class PartitionState {
     suppressBefore = max(suppressBefore, try reader.integer())
     try raises.restore(from: &reader, position: position)
     try index.restore(from: &reader)
-    isRestored = true
+    isRestored = position >= 0
   }
 }
 

@@ -154,10 +154,11 @@ final class SourceTask {
     let out = partition.exceptions
     open(lateOrigin, out, partition, offset: records.offsets[row], time: time)
     let payload = records.payloads[row]
+    let details = records.details?.details(ofRecordAt: records.offsets[row]) ?? RecordDetails()
     out.append { bytes in
       bytes.append(json: ",\"values\":{\"reason\":\"late\",\"watermark\":")
       bytes.append(jsonTime: watermark)
-      bytes.append(UInt8(ascii: ","))
+      bytes.append(details)
       bytes.appendPayload(UnsafeBufferPointer(start: payload.data, count: Int(payload.length)))
       bytes.append(json: "}")
     }
@@ -181,13 +182,14 @@ final class SourceTask {
     open(
       deadLetterOrigin, out, partition, offset: record.offset,
       time: record.recordTime == .min ? nil : record.recordTime)
+    let details = records.details?.details(ofRecordAt: record.offset) ?? RecordDetails()
     out.append { bytes in
       bytes.append(json: ",\"values\":{\"reason\":")
       bytes.append(jsonString: record.reason)
       bytes.append(json: ",\"bytes\":")
       bytes.append(json: Int64(record.payloadLength))
-      bytes.append(UInt8(ascii: ","))
-      bytes.appendPayload(record.payload)
+      bytes.append(details)
+      bytes.appendPayload(record.payload, of: record.payloadLength)
       bytes.append(json: "}")
     }
     out.close(deadLetterOrigin, time: 0, orderTime: partition.watermark)
@@ -245,16 +247,51 @@ extension Array where Element == UInt8 {
     append(contentsOf: text.utf8)
   }
 
-  /// `"payload":"…"` with the original bytes; bytes that are not UTF-8 come as `"payload_base64"`.
-  mutating func appendPayload(_ payload: some Collection<UInt8>) {
-    if String(validating: payload, as: UTF8.self) != nil {
-      append(json: "\"payload\":")
-      append(jsonString: payload)
+  /// `,"payload":"…"` with the original bytes, the first `payloadBytesMax` of them. Where some are missing, `length` of
+  /// them were there: `,"truncated":true` says so.
+  mutating func appendPayload(_ payload: some Collection<UInt8>, of length: Int? = nil) {
+    appendBytes("payload", payload.prefix(RejectedRecord.payloadBytesMax))
+    if (length ?? payload.count) > RejectedRecord.payloadBytesMax { append(json: ",\"truncated\":true") }
+  }
+
+  /// `,"key":"…"` and `,"replays":1`, those that there are.
+  mutating func append(_ details: RecordDetails) {
+    if let key = details.key {
+      appendBytes("key", key.prefix(RecordDetails.keyBytesMax))
+      if key.count > RecordDetails.keyBytesMax { append(json: ",\"key_truncated\":true") }
+    }
+    if details.replays > 0 {
+      append(json: ",\"replays\":")
+      append(json: Int64(details.replays))
+    }
+  }
+
+  /// `,"name":"text"`, or `,"name_base64":"…"` for what is not UTF-8, or would be more than twice as long with its
+  /// escapes.
+  private mutating func appendBytes(_ name: StaticString, _ content: some Collection<UInt8>) {
+    append(json: ",\"")
+    append(json: name)
+    if escapedBytes(content) <= 2 * content.count, String(validating: content, as: UTF8.self) != nil {
+      append(json: "\":")
+      append(jsonString: content)
     } else {
-      append(json: "\"payload_base64\":\"")
-      appendBase64(Array(payload))
+      append(json: "_base64\":\"")
+      appendBase64(Array(content))
       append(UInt8(ascii: "\""))
     }
+  }
+
+  /// How long the inside of a JSON string becomes.
+  private func escapedBytes(_ content: some Collection<UInt8>) -> Int {
+    var total = 0
+    for byte in content {
+      switch byte {
+      case UInt8(ascii: "\""), UInt8(ascii: "\\"), 0x09, 0x0a, 0x0d: total += 2
+      case 0..<0x20: total += 6
+      default: total += 1
+      }
+    }
+    return total
   }
 
   private mutating func appendBase64(_ bytes: [UInt8]) {

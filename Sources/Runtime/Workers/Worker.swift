@@ -21,14 +21,15 @@ final class Worker: @unchecked Sendable {
   private var isEnding = false
   private let contexts: [TaskContext]
   private let levels: Int
-  private let restored: RestoredState?
+  /// By source.
+  private let restored: [RestoredState?]
   private var stateNanos: Int64 = 0
 
   init(
     number: Int, engine: EngineShared, partitions: [PartitionState], resume: [ResumePoint?],
-    restored: RestoredState?
+    restored: [RestoredState?]
   ) {
-    self.restored = restored
+    self.restored = engine.graph.sources.indices.map { $0 < restored.count ? restored[$0] : nil }
     self.number = number
     self.engine = engine
     inbox = engine.inboxes[number]
@@ -42,6 +43,7 @@ final class Worker: @unchecked Sendable {
         TaskContext(
           shard: number, shardCount: engine.options.workers, batchRows: engine.options.batchRows,
           output: writer))
+      contexts[source].partitionNames = engine.identities.map { "\($0.topic)/\($0.partition)" }
     }
     self.contexts = contexts
     levels = max(1, graph.sources.indices.map { graph.levels(of: $0) }.max() ?? 1)
@@ -57,7 +59,7 @@ final class Worker: @unchecked Sendable {
           graph: graph, source: source, context: contexts[source], merger: engine.merger,
           partitions: engine.partitionSources.indices.filter {
             engine.partitionSources[$0] == source
-          }, resume: resume[source], isRestored: restored != nil, isCommitted: engine.options.isLive,
+          }, resume: resume[source], isRestored: self.restored[source] != nil, isCommitted: engine.options.isLive,
           broadcast: { [unowned self] in try self.broadcast($0) }))
     }
   }
@@ -82,7 +84,7 @@ final class Worker: @unchecked Sendable {
         case .ended: break loop
         }
       }
-      publishStats()
+      publishStats(isLast: true)
     } catch {
       engine.fail(error)
     }
@@ -91,7 +93,7 @@ final class Worker: @unchecked Sendable {
 
   /// Before the first step.
   func begin() throws {
-    if let restored { try restore(restored) }
+    try restore()
     for shard in shards { try shard.finishIfEmpty() }
     // A partition that is resumed and has nothing new still lets windows close up to where it was.
     for partition in partitions where partition.watermark > beforeAllTime { try progress(partition) }
@@ -156,10 +158,12 @@ final class Worker: @unchecked Sendable {
   private func next() -> PartitionState? {
     if engine.inboxes.contains(where: { $0.count > Inbox.messagesMax }) { return nil }
     let now = engine.options.isLive ? engine.options.monotonic() : 0
+    let isHeld = engine.stateGate.isClosed
     var best: PartitionState?
     for partition in partitions where !partition.hasEnded && partition.retryNanos <= now {
       if let chosen = best, chosen.watermark <= partition.watermark { continue }
       guard engine.merger.mayRead(partition: partition.ordinal) else { continue }
+      if isHeld, !engine.progress.isLast(partition.ordinal, watermark: partition.watermark) { continue }
       best = partition
     }
     guard let best else { return nil }
@@ -173,7 +177,7 @@ final class Worker: @unchecked Sendable {
     switch outcome {
     case .records:
       partition.wasReadable = true
-      if engine.options.isLive { partition.lastRecordNanos = engine.options.clock() }
+      if engine.options.isLive { partition.lastRecordNanos = engine.options.monotonic() }
       partition.counters.isIdle = false
       source.process(partition)
       try progress(partition)
@@ -198,10 +202,10 @@ final class Worker: @unchecked Sendable {
   /// takes its watermark from the clock, so that its windows close.
   private func followClock(_ partition: PartitionState) throws {
     let schema = engine.graph.sources[partition.source].schema
-    let now = engine.options.clock()
-    guard now - partition.lastRecordNanos >= schema.idleNanos else { return }
+    // How long it is silent is measured by the clock that nobody sets: a wall clock put forward makes no partition idle.
+    guard engine.options.monotonic() - partition.lastRecordNanos >= schema.idleNanos else { return }
     partition.counters.isIdle = true
-    let watermark = now - schema.boundNanos
+    let watermark = engine.options.clock() - schema.boundNanos
     guard watermark > partition.watermark else { return }
     partition.watermark = watermark
     partition.raises.clockSet(watermark)
@@ -246,16 +250,16 @@ final class Worker: @unchecked Sendable {
 
   // MARK: What others ask
 
-  private func publishStats() {
+  private func publishStats(isLast: Bool = false) {
     stats.partitions = partitions.map { ($0.ordinal, $0.counters) }
     // Counting the state of a thousand rules takes its time: ten times a second is often enough for those who watch.
     let now = monotonicNanos()
-    if now - stateNanos >= 100_000_000 {
+    if now - stateNanos >= 100_000_000 || isLast {
       stateNanos = now
-      stats.state = shards.reduce((0, 0)) { sum, shard in
-        let size = shard.stateSize
-        return (sum.0 + size.keys, sum.1 + size.bytes)
-      }
+      stats.operators = Array(repeating: OperatorStatus(), count: engine.graph.exchanges.count)
+      for shard in shards { shard.addSizes(to: &stats.operators) }
+      stats.state = stats.operators.reduce((0, 0)) { ($0.0 + $1.keys, $0.1 + $1.bytes) }
+      engine.stateGate.note(bytes: stats.state.bytes, worker: number)
     }
     engine.report(stats, worker: number)
   }
@@ -280,7 +284,9 @@ extension Worker {
   private func noticeBarrier() throws {
     guard let request = engine.barrierRequest(after: seenEpoch) else { return }
     seenEpoch = request.epoch
-    alignment = Alignment(request, levels: levels, workers: engine.options.workers)
+    let alignment = Alignment(request, levels: levels, workers: engine.options.workers)
+    guard engine.options.alignsBarriers else { return try arrive(alignment) }
+    self.alignment = alignment
     try broadcast(.barrier(epoch: request.epoch, level: 0))
   }
 
@@ -294,9 +300,10 @@ extension Worker {
   /// The state here is that of the barrier.
   private func arrive(_ alignment: Alignment) throws {
     let request = alignment.request
+    let snapshot = snapshotPart()
+    let sections = request.captures ? captureSections() : []
     let part = BarrierPart(
-      snapshot: snapshotPart(), sections: request.captures ? captureSections() : [],
-      startNanos: alignment.startNanos)
+      snapshot: snapshot, sections: sections, pauseNanos: monotonicNanos() - alignment.startNanos)
     try engine.merger.arrive(shard: number, partitions: partitions.map(\.ordinal), epoch: request.epoch)
     engine.answer(part, worker: number, epoch: request.epoch)
     for partition in partitions {
@@ -339,18 +346,23 @@ extension Worker {
     return sections
   }
 
-  private static let partitionID = "partition"
+  private static let partitionID = RestoredState.partitionID
   private static func shardID(_ source: String) -> String { "shard:\(source)" }
 
   /// Takes what belongs to this worker out of stored state.
-  private func restore(_ state: RestoredState) throws {
+  private func restore() throws {
     let scope = KeyScope(shard: number, shardCount: engine.options.workers)
     func reading(_ operatorID: String, _ body: () throws -> Void) throws {
       do { try body() } catch { throw SourceFailure("the state of \(operatorID) cannot be restored: \(error)") }
     }
     for partition in partitions {
+      guard let state = restored[partition.source] else { continue }
       let place = engine.scope(of: partition)
-      guard let own = state.part(of: Self.partitionID, partition: place) else { continue }
+      guard let own = state.part(of: Self.partitionID, partition: place) else {
+        // New since then: it begins where it was read first, with nothing seen.
+        partition.watermark = beforeAllTime
+        continue
+      }
       try reading(Self.partitionID) {
         var reader = StateReader(own)
         try partition.restore(from: &reader)
@@ -367,8 +379,13 @@ extension Worker {
       }
     }
     for (source, shard) in shards.enumerated() {
+      guard let state = restored[source] else { continue }
+      let missing = state.readThrough(source: engine.graph.sources[source].schema)
       for task in contexts[source].statefulTasks {
-        for bytes in state.parts(of: task.operatorID, groups: keyGroups) {
+        let parts = state.parts(of: task.operatorID, groups: keyGroups)
+        // An operator that is new has missed everything that was read before.
+        if parts.isEmpty, let missing { task.start(missingBefore: missing) }
+        for bytes in parts {
           try reading(task.operatorID) {
             var reader = StateReader(bytes)
             try task.restore(from: &reader, scope: scope)
@@ -394,6 +411,8 @@ struct WorkerStats: Sendable {
   var batchNanosMax: Int64 = 0
   var partitions: [(ordinal: Int, counters: PartitionCounters)] = []
   var state: (keys: Int, bytes: Int) = (0, 0)
+  /// By exchange.
+  var operators: [OperatorStatus] = []
 }
 
 /// A worker's answer to a commit: where its shards (by source) and its partitions stand.

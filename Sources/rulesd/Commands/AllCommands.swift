@@ -2,9 +2,13 @@
 let allCommands: [Command] = [
   checkCommand,
   explainCommand,
+  planCommand,
   dryRunCommand,
   runCommand,
+  checkpointCommand,
+  replayCommand,
   simulateCommand,
   benchCommand,
+  brokerCommand,
   demoCommand,
 ]

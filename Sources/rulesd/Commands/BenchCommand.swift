@@ -14,6 +14,11 @@ let benchPage = CommandPage(
   options: [
     .option("generate", "DIR", "write files into this directory"),
     .flag("serve", "write a topic; prints the brokers and the topic's name when all events are there"),
+    .option("checkpoints", "DIR", "measure what checkpoints cost, with files and checkpoints in this directory"),
+    .option("keys", "N", "with --checkpoints: keys alive; default 1000000"),
+    .option("seconds", "N", "with --checkpoints: how long each run is; default 25"),
+    .option("rounds", "N", "with --checkpoints: pairs of runs; default 3"),
+    .option("checkpoint-every", "TIME", "with --checkpoints; default 10s"),
     .option("kafka", "BROKERS", "with --serve: these brokers; default a broker inside this process"),
     .option("rows", "N", "events over all partitions; default 1000000"),
     .option("partitions", "N", "files, or partitions of the embedded broker's topic; default 4"),
@@ -33,10 +38,18 @@ let benchCommand = Command(benchPage) { arguments, environment in
     rows: try arguments.integer("rows", 1...1_000_000_000) ?? 1_000_000,
     partitions: try arguments.integer("partitions", 1...1_024) ?? 4,
     seed: UInt64(try arguments.integer("seed", 0...Int.max) ?? 1))
+  if let directory = arguments.text("checkpoints") {
+    let bench = CheckpointBench(
+      keys: try arguments.integer("keys", 4...100_000_000) ?? 1_000_000,
+      seconds: try arguments.integer("seconds", 1...3_600) ?? 25, rounds: try arguments.integer("rounds", 1...99) ?? 3,
+      checkpointNanos: try arguments.duration("checkpoint-every") ?? 10_000_000_000, directory: directory)
+    try bench.run(environment)
+    return .ok
+  }
   switch (arguments.text("generate"), arguments.flag("serve")) {
   case (let directory?, false): try load.generate(into: directory, environment)
   case (nil, true): try load.serve(on: arguments.text("kafka"), environment)
-  default: throw CommandFailure.usage("bench needs either --generate DIR or --serve")
+  default: throw CommandFailure.usage("bench needs --generate DIR, --serve or --checkpoints DIR")
   }
   return .ok
 }

@@ -3,197 +3,156 @@ import Planner
 import Runtime
 import Synchronization
 
-/// How a daemon runs, beyond the engine's own options.
-struct DaemonOptions {
-  var engine: EngineOptions
-  var commitNanos: Int64 = 5_000_000_000
-  /// Ends when every partition has been read to the end that it had.
-  var isBounded = false
-}
-
-/// Rules over live sources: waits for partitions, runs an engine over them, commits, and starts the engine
-/// anew from the committed offsets when the group gives or takes partitions.
-///
-/// State is rebuilt by reading again: what is committed is the offset from which open windows and active
-/// alerts can be rebuilt, and what was written before is not written again.
+/// Rules over live sources as a process: drives the coordinator, and shows what it does.
 final class Daemon {
-  private let graph: Graph
-  private let sources: [any LiveSource]
-  private let sink: SharedSink
-  private let options: DaemonOptions
+  private let coordinator: Coordinator
   private let board: StatusBoard
-  /// Partitions that the group has given, waiting for the next engine.
-  private var waiting: [PartitionIdentity: PartitionStart] = [:]
-  private var isChanged: [Bool]
-  private var engine: Engine?
-  private var nextCommit: Int64 = 0
-  private var commitProblem: String?
-  /// How long a new engine waits for all sources before it starts without the missing ones.
-  private static let assignmentNanos: Int64 = 10_000_000_000
+  /// Asked every turn: rules to be put in the place of those that run.
+  private let nextRules: () -> RunningRules?
 
   init(
-    graph: Graph, sources: [any LiveSource], sink: SharedSink, options: DaemonOptions, board: StatusBoard
-  ) {
-    self.graph = graph
-    self.sources = sources
-    self.sink = sink
-    self.options = options
+    rules: RunningRules, sink: any RecordSink, store: (any CheckpointStore)?, options: CoordinatorOptions,
+    board: StatusBoard, nextRules: @escaping () -> RunningRules? = { nil },
+    observe: @escaping (CoordinatorEvent) -> Void = { _ in },
+    makeSource: @escaping (SourceNode, StartOffsets) throws -> any LiveSource
+  ) throws {
     self.board = board
-    isChanged = Array(repeating: false, count: sources.count)
+    self.nextRules = nextRules
+    let offsets = StartOffsets()
+    coordinator = try Coordinator(
+      rules: rules, sink: sink, store: store, executor: ThreadExecutor(), options: options,
+      observe: {
+        board.note($0)
+        observe($0)
+      }, makeSource: { try makeSource($0, offsets) })
+    offsets.coordinator = coordinator
+    board.set(rules)
   }
 
   /// Runs until `isStopping` answers true or, when bounded, until everything is read. Then it flushes,
-  /// commits and leaves the group. Throws what ended an engine: the sink failed for good, or a partition
+  /// stores, commits and leaves the group. Throws what ended an engine: the sink failed for good, or a partition
   /// cannot be decoded.
   func run(isStopping: () -> Bool) throws {
-    defer {
-      engine?.stop()
-      try? engine?.wait()
-      for source in sources { source.close() }
-    }
-    var hasStarted = Array(repeating: false, count: sources.count)
-    let began = monotonicNanos()
-    while !isStopping() {
-      var revoked: [Int: [PartitionIdentity]] = [:]
-      for (number, source) in sources.enumerated() {
-        // One of the sources waits; the others are looked at in passing.
-        for change in source.poll(timeoutMillis: number == 0 ? 20 : 0) {
-          switch change {
-          case .assigned(let starts):
-            hasStarted[number] = true
-            isChanged[number] = true
-            for start in starts { waiting[start.reader.identity] = start }
-          case .revoked(let partitions):
-            isChanged[number] = true
-            revoked[number, default: []] += partitions
-          }
-        }
-      }
-      if engine != nil, isChanged.contains(true) { stopEngine(revoked: revoked) }
-      for (number, partitions) in revoked {
-        for partition in partitions { waiting[partition] = nil }
-        sources[number].released(partitions)
-      }
-      let isReady =
-        hasStarted.allSatisfy { $0 } || monotonicNanos() - began > Self.assignmentNanos
-      if engine == nil, isReady, !waiting.isEmpty { try startEngine() }
+    var isEnding = false
+    defer { coordinator.close() }
+    repeat {
       publishStatus()
-      guard let engine else { continue }
-      if !engine.isRunning {
-        try engine.wait()
-        if options.isBounded {
-          // The end of a bounded read is the end of all windows: there is nothing to come back for.
-          publishStatus()
-          return
-        }
-        throw CommandFailure.environment("the engine stopped: \(engine.failure ?? "no reason given")")
+      if !isEnding, isStopping() {
+        isEnding = true
+        coordinator.stop()
       }
-      if !options.isBounded, monotonicNanos() >= nextCommit { commit { try engine.commitPoints() } }
-    }
-    if let engine {
-      self.engine = nil
-      commit { try engine.stopAndCommitPoints() }
-      board.keep(engine.status)
-      if let commitProblem { throw CommandFailure.environment(commitProblem) }
-    }
-  }
-
-  private func startEngine() throws {
-    isChanged = Array(repeating: false, count: sources.count)
-    let starts = waiting.values.map { $0 }
-    waiting = [:]
-    let engine = Engine(graph: graph, options: options.engine, partitions: starts, sink: sink)
-    try engine.start()
-    self.engine = engine
-    nextCommit = monotonicNanos() + options.commitNanos
-    board.noteStart()
-  }
-
-  /// Commits what can be committed, stops the engine, and asks every source for its partitions anew.
-  private func stopEngine(revoked: [Int: [PartitionIdentity]]) {
-    guard let engine else { return }
-    // An engine that failed says so again when the next one is given the same partitions.
-    commit { try engine.stopAndCommitPoints() }
-    board.keep(engine.status)
-    self.engine = nil
-    for (number, partitions) in revoked { sources[number].released(partitions) }
-    waiting = [:]
-    for source in sources { source.restart() }
-  }
-
-  private func commit(_ takePoints: () throws -> [CommitPoint]) {
-    nextCommit = monotonicNanos() + options.commitNanos
-    do {
-      let points = try takePoints()
-      for (number, source) in sources.enumerated() {
-        try source.commit(points.filter { $0.partition.source == number })
-      }
-      commitProblem = nil
-    } catch {
-      commitProblem = "offsets are not committed: \(error)"
-    }
-    board.noteCommit(isDone: commitProblem == nil)
+      if let rules = nextRules() { coordinator.reload(rules) }
+    } while try coordinator.step(timeoutMillis: 20)
+    publishStatus()
   }
 
   private func publishStatus() {
-    var problems = sources.compactMap(\.problem)
-    if let text = engine?.outputProblem { problems.append(text) }
-    if let commitProblem { problems.append(commitProblem) }
-    if engine == nil { problems.append("waiting for partitions") }
-    var lags: [PartitionIdentity: Int64] = [:]
-    for source in sources { lags.merge(source.lagRecords()) { first, _ in first } }
-    board.publish(engine?.status, lags: lags, problems: problems)
+    let statuses = coordinator.engines.map(\.status)
+    board.publish(
+      statuses.first.map { first in statuses.dropFirst().reduce(first) { $0.adding($1) } },
+      lags: coordinator.lagRecords(), problems: coordinator.problems,
+      isStandingBy: coordinator.isStandingBy)
   }
 }
 
-/// One sink for the engines of a daemon, one after the other.
-final class SharedSink: RecordSink, @unchecked Sendable {
-  // @unchecked: an engine calls it under its merger's lock, and there is one engine at a time.
-  private let sink: any RecordSink
-  init(_ sink: any RecordSink) { self.sink = sink }
-  func write(_ batch: OutputBatch) throws { try sink.write(batch) }
-  func flush() throws { try sink.flush() }
-  var problem: String? { sink.problem }
-  func close() { sink.close() }
+/// Where partitions must be read from, for sources that are made before the coordinator can be asked.
+final class StartOffsets: @unchecked Sendable {
+  // @unchecked: sources ask on the control thread, which is the coordinator's.
+  weak var coordinator: Coordinator?
+  func offset(of partition: PartitionIdentity) -> Int64? { coordinator?.startOffset(partition) }
 }
 
 /// What the HTTP face shows: filled by the control thread, read by the server's.
 final class StatusBoard: Sendable {
   struct Contents {
     var status = EngineStatus()
-    /// Totals of engines that ended before a rebalance.
+    /// Totals of engines that have ended.
     var before = EngineStatus()
+    /// The same by names, which last when the rules change.
+    var endedByRule: [String: Int] = [:]
+    var endedPartitions: [PartitionKey: PartitionCounters] = [:]
+    var isStandingBy = false
     var lags: [PartitionIdentity: Int64] = [:]
     var problems: [String] = ["starting"]
     var engineStarts = 0
     var commits = 0
     var failedCommits = 0
+    var checkpoints = 0
+    var failedCheckpoints = 0
+    /// The last checkpoint's keys, bytes and time, and when it was there (wall clock).
+    var checkpointKeys = 0
+    var checkpointBytes = 0
+    var checkpointNanos: Int64 = 0
+    var checkpointedAt: Int64 = 0
+    var pauseNanosMax: Int64 = 0
+    /// Checkpoints that were lost, and rebuilt by reading again.
+    var rereads = 0
+    var abortedTransactions = 0
+    var reloads = 0
+    var failedReloads = 0
+    /// Why the last reload failed; nil when it did not.
+    var reloadProblem: String?
+    var rules: RunningRules?
   }
   private let contents = Mutex(Contents())
 
   var current: Contents { contents.withLock { $0 } }
 
-  func publish(_ status: EngineStatus?, lags: [PartitionIdentity: Int64], problems: [String]) {
+  func publish(
+    _ status: EngineStatus?, lags: [PartitionIdentity: Int64], problems: [String], isStandingBy: Bool
+  ) {
     contents.withLock {
+      $0.isStandingBy = isStandingBy
       if let status { $0.status = status }
       $0.lags = lags
       $0.problems = problems
     }
   }
 
-  /// An engine has ended: its counts go on in the totals.
-  func keep(_ status: EngineStatus) {
+  func set(_ rules: RunningRules) { contents.withLock { $0.rules = rules } }
+
+  /// Rules that do not compile, or cannot be put in place: the old ones run on.
+  func noteFailedReload(_ problem: String) {
     contents.withLock {
-      $0.before = $0.before.adding(status)
-      $0.status = EngineStatus()
+      $0.failedReloads += 1
+      $0.reloadProblem = problem
     }
   }
 
-  func noteStart() { contents.withLock { $0.engineStarts += 1 } }
+  /// The rules on disk are those that run.
+  func noteRulesCurrent() { contents.withLock { $0.reloadProblem = nil } }
 
-  func noteCommit(isDone: Bool) {
-    contents.withLock {
-      if isDone { $0.commits += 1 } else { $0.failedCommits += 1 }
+  func note(_ event: CoordinatorEvent) {
+    contents.withLock { contents in
+      switch event {
+      case .engineStarted: contents.engineStarts += 1
+      case .checkpoint(_, let keys, let bytes, let nanos):
+        contents.checkpoints += 1
+        contents.checkpointKeys = keys
+        contents.checkpointBytes = bytes
+        contents.checkpointNanos = nanos
+        contents.checkpointedAt = wallClockNanos()
+      case .checkpointFailed: contents.failedCheckpoints += 1
+      case .committed: contents.commits += 1
+      case .commitFailed: contents.failedCommits += 1
+      case .rereads: contents.rereads += 1
+      case .barrier(let nanos): contents.pauseNanosMax = max(contents.pauseNanosMax, nanos)
+      case .transactionAborted: contents.abortedTransactions += 1
+      case .reloaded(let rules):
+        contents.reloads += 1
+        contents.reloadProblem = nil
+        contents.rules = rules
+      case .reloadFailed(let problem):
+        contents.failedReloads += 1
+        contents.reloadProblem = problem
+      case .engineEnded(let status, let graph):
+        contents.before = contents.before.adding(status)
+        for (rule, count) in zip(graph.rules, status.recordsByRule) { contents.endedByRule[rule, default: 0] += count }
+        for (identity, counters) in status.partitions {
+          contents.endedPartitions[PartitionKey(identity, graph), default: PartitionCounters()].add(counters)
+        }
+        contents.status = EngineStatus()
+      }
     }
   }
 }
@@ -204,14 +163,7 @@ extension EngineStatus {
     var sum = other
     var counters: [PartitionIdentity: PartitionCounters] = [:]
     for (identity, values) in partitions + other.partitions {
-      var total = counters[identity] ?? PartitionCounters()
-      total.rows += values.rows
-      total.bytes += values.bytes
-      total.late += values.late
-      total.deadLetters += values.deadLetters
-      total.watermark = values.watermark
-      total.isIdle = values.isIdle
-      counters[identity] = total
+      counters[identity, default: PartitionCounters()].add(values)
     }
     sum.partitions = counters.keys.sorted().map { ($0, counters[$0] ?? PartitionCounters()) }
     func added(_ a: [Int], _ b: [Int]) -> [Int] {
@@ -219,9 +171,38 @@ extension EngineStatus {
     }
     sum.recordsByRule = added(recordsByRule, other.recordsByRule)
     sum.recordsByKind = added(recordsByKind, other.recordsByKind)
+    for (exchange, own) in operators.enumerated() where exchange < sum.operators.count {
+      sum.operators[exchange].rowsOverLimit += own.rowsOverLimit
+    }
+    if sum.operators.isEmpty {
+      sum.operators = operators.map { own in
+        var counter = OperatorStatus()
+        counter.rowsOverLimit = own.rowsOverLimit
+        return counter
+      }
+    }
     sum.batches += batches
     sum.batchNanos += batchNanos
     sum.batchNanosMax = max(batchNanosMax, other.batchNanosMax)
     return sum
+  }
+}
+
+extension PartitionCounters {
+  /// Counts add up; gauges are the later one's.
+  mutating func add(_ later: PartitionCounters) {
+    rows += later.rows
+    bytes += later.bytes
+    late += later.late
+    deadLetters += later.deadLetters
+    watermark = later.watermark
+    isIdle = later.isIdle
+  }
+}
+
+extension PartitionKey {
+  init(_ identity: PartitionIdentity, _ graph: Graph) {
+    self.init(
+      source: graph.sources[identity.source].schema.name, topic: identity.topic, partition: identity.partition)
   }
 }

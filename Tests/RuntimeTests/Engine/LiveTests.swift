@@ -24,7 +24,8 @@ import Testing
     let sink = MemorySink()
     let engine = Engine(
       graph: try graph(Self.rules),
-      options: EngineOptions(workers: workers, order: .bySource, isLive: true, clock: { clock.now }),
+      options: EngineOptions(workers: workers, order: .bySource, isLive: true, clock: { clock.now },
+        monotonic: { monotonicNanos() + clock.now }),
       partitions: [busy.start(), silent.start()], sink: sink)
     try engine.start()
     try eventually("rows are read") { busy.position == 2 }
@@ -56,6 +57,26 @@ import Testing
     #expect(sink.lines.count == 3 && engine.status.late == 2)
   }
 
+  /// A wall clock that is put forward makes no partition idle: silence is measured by the clock that nobody sets.
+  @Test func aClockPutForwardMakesNoPartitionIdle() throws {
+    let clock = TestClock(testEpoch + 60 * second)
+    let log = log(0, 0, [row(5), row(6)], visible: 1, atEnd: .caughtUp)
+    let sink = MemorySink()
+    let engine = Engine(
+      graph: try graph(Self.rules),
+      options: EngineOptions(workers: 1, order: .bySource, isLive: true, clock: { clock.now }),
+      partitions: [log.start()], sink: sink)
+    try engine.start()
+    try eventually("a row is read") { log.position == 1 }
+    clock.advance(90 * 86_400 * second)
+    let asked = log.emptyReads
+    try eventually("it is asked again") { log.emptyReads > asked + 3 }
+    log.show(2, atEnd: .end)
+    try engine.wait()
+    #expect(engine.status.late == 0)
+    #expect(sink.lines.count == 1 && sink.lines[0].contains("\"value\":2"))
+  }
+
   /// What the clock decided stays decided: rows that were late because of it are late again after a restart.
   @Test func lateByTheClockIsLateAgain() throws {
     let rules =
@@ -71,7 +92,8 @@ import Testing
     func engine(_ sink: MemorySink, _ point: CommitPoint?) throws -> Engine {
       let engine = Engine(
         graph: graph,
-        options: EngineOptions(workers: 2, order: .bySource, isLive: true, clock: { clock.now }),
+        options: EngineOptions(workers: 2, order: .bySource, isLive: true, clock: { clock.now },
+          monotonic: { monotonicNanos() + clock.now }),
         partitions: [log.start(at: point)], sink: sink)
       try engine.start()
       return engine

@@ -1,0 +1,165 @@
+// How engines begin: from what was committed, from a checkpoint, or from what the engines before left in memory.
+
+extension Coordinator {
+  /// Starts engines over the partitions that are waiting; or asks for them again, where they must be read from
+  /// somewhere else.
+  func startUnits() throws {
+    var loader = CheckpointLoader(store: store)
+    let starts = waiting.values.sorted { $0.reader.identity < $1.reader.identity }
+    let groups = options.isShared ? starts.map { [$0] } : [starts]
+    var beginnings: [Beginning] = []
+    for group in groups { beginnings.append(try beginning(group, &loader)) }
+    for problem in loader.problems { observe(.rereads(problem)) }
+    wanted = [:]
+    for beginning in beginnings {
+      for start in beginning.starts {
+        guard let offset = beginning.offsets[start.reader.identity], offset != start.committedOffset else { continue }
+        wanted[key(start.reader.identity)] = offset
+      }
+    }
+    if !wanted.isEmpty {
+      moves += 1
+      guard moves <= 3 else { throw SourceFailure("partitions cannot be read from where their state belongs") }
+      // Those that are right already must stay so.
+      for beginning in beginnings {
+        for (identity, offset) in beginning.offsets { wanted[key(identity)] = offset }
+      }
+      return restartSources()
+    }
+    moves = 0
+    waiting = [:]
+    isForced = false
+    carried = nil
+    let aligner = EpochAligner(sink: sink, parties: beginnings.count)
+    for (number, beginning) in beginnings.enumerated() {
+      try start(beginning, sink: AlignedSink(aligner, number))
+    }
+    phase = .running
+    scheduleFirst()
+  }
+
+  /// Partitions of one engine, and what they go on from.
+  private struct Beginning {
+    var starts: [PartitionStart]
+    var restored: [RestoredState?]
+    var name: String?
+    /// Where each partition has to be read from; none where its start is right as it is.
+    var offsets: [PartitionIdentity: Int64] = [:]
+    var bases: [PartitionKey: (name: String, offset: Int64)] = [:]
+    var lost: Set<PartitionKey> = []
+  }
+
+  private func beginning(_ starts: [PartitionStart], _ loader: inout CheckpointLoader) throws -> Beginning {
+    var result = Beginning(
+      starts: starts, restored: Array(repeating: nil, count: rules.graph.sources.count), name: nil)
+    let only = options.isShared ? starts.first.map { key($0.reader.identity) } : nil
+    for source in rules.graph.sources.indices {
+      let own = starts.filter { $0.reader.identity.source == source }
+      guard !own.isEmpty else { continue }
+      if let carried, own.contains(where: { carried.offsets[key($0.reader.identity)] != nil }) {
+        result.restored[source] = RestoredState(fitted(carried.sections, to: only))
+        for start in own { result.offsets[start.reader.identity] = carried.offsets[key(start.reader.identity)] }
+        for start in own { result.bases[key(start.reader.identity)] = bases[key(start.reader.identity)] }
+        result.name = own.lazy.compactMap { self.bases[self.key($0.reader.identity)]?.name }.first ?? result.name
+        continue
+      }
+      var resumption = loader.resumption(of: own)
+      if isForced, let name = options.restore {
+        guard let loaded = loader.load(name) else {
+          throw SourceFailure(loader.problems.last ?? "there is no checkpoint \(name)")
+        }
+        resumption = .checkpoint(loaded)
+      }
+      if case .checkpoint(let loaded) = resumption, only != nil, loaded.isKeyed {
+        let name = loaded.manifest.name
+        resumption = .reread(lost: name)
+        observe(
+          .rereads("checkpoint \(name) was taken by one daemon for all partitions; its state cannot be shared out"))
+      }
+      for start in own {
+        let identity = start.reader.identity
+        let offset = resumption.offset(of: key(identity), resume: ResumePoint(metadata: start.metadata))
+        result.offsets[identity] = offset
+        switch resumption {
+        case .checkpoint(let loaded):
+          if let offset {
+            result.bases[key(identity)] = (loaded.manifest.name, offset)
+          } else {
+            result.lost.insert(key(identity))
+          }
+        case .committed, .reread: result.lost.insert(key(identity))
+        }
+      }
+      if case .checkpoint(let loaded) = resumption {
+        result.restored[source] = RestoredState(fitted(loaded.sections, to: only))
+        result.name = loaded.manifest.name
+      }
+    }
+    return result
+  }
+
+  private func start(_ beginning: Beginning, sink: AlignedSink) throws {
+    var engineOptions = options.engine
+    if options.isShared { engineOptions.workers = 1 }
+    for key in beginning.lost { bases[key] = nil }
+    for (key, base) in beginning.bases { bases[key] = base }
+    let engine = Engine(
+      graph: rules.graph, options: engineOptions,
+      partitions: beginning.starts.map { start in
+        var start = start
+        // The metadata of a forced restoration belongs to another state.
+        if options.restore != nil, beginning.name == options.restore,
+          ResumePoint(metadata: start.metadata)?.checkpoint != options.restore
+        {
+          start.metadata = ""
+        }
+        return start
+      }, restored: beginning.restored, sink: sink)
+    if options.runsByHand { try engine.begin() } else { try engine.start() }
+    units.append(
+      Unit(engine: engine, keys: beginning.starts.map { key($0.reader.identity) }, restored: beginning.name))
+    observe(.engineStarted(partitions: beginning.starts.count, restored: beginning.name))
+  }
+
+  // MARK: Shared partitions
+
+  /// State by key of an engine that has one partition goes with that partition.
+  func portable(_ sections: [StateSection], of unit: Unit) -> [StateSection] {
+    guard options.isShared, let key = unit.keys.first else { return sections }
+    return sections.map { section in
+      guard case .keys = section.scope else { return section }
+      var section = section
+      section.operatorID += Self.sharedSuffix
+      section.scope = .partition(source: key.source, topic: key.topic, partition: key.partition)
+      return section
+    }
+  }
+
+  /// The sections that an engine restores: all, or those of its only partition.
+  private func fitted(_ sections: [RestoredState.Section], to only: PartitionKey?) -> [RestoredState.Section] {
+    sections.compactMap { section in
+      var section = section
+      if let only {
+        guard section.scope == .partition(source: only.source, topic: only.topic, partition: only.partition) else {
+          return nil
+        }
+      }
+      if section.operatorID.hasSuffix(Self.sharedSuffix) {
+        section.operatorID.removeLast(Self.sharedSuffix.count)
+        section.scope = .keys(0..<KeyGroup.count)
+      }
+      return section
+    }
+  }
+
+  private static let sharedSuffix = "@partition"
+}
+
+extension LoadedCheckpoint {
+  /// Whether its state is by key over all partitions.
+  fileprivate var isKeyed: Bool {
+    sections.contains { section in
+      if case .keys = section.scope { true } else { false }
+    }
+  }
+}

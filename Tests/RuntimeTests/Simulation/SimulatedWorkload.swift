@@ -1,0 +1,106 @@
+import Foundation
+
+@testable import Runtime
+
+/// Rules and input of a history; the same for all that differ in their faults alone.
+struct SimulatedWorkload {
+  struct Partition {
+    var source: Int
+    var partition: Int32
+    var records: [[UInt8]]
+  }
+  static let format = SimulatedFormat(columns: ["ts", "key", "value", "counter", "seq"])
+
+  var start: Int64
+  var partitions: [Partition]
+  var rules: RunningRules
+  /// One metric more, one less, an annotation written anew.
+  var nextRules: RunningRules
+  /// Rules that are in one of the two sets only.
+  var added: Set<String>
+  var removed: Set<String>
+
+  private static let heads = """
+    stream minutes = a | window tumbling 1m by key
+      | aggregate n = count(), total = sum(value), worst = max(value), spread = stddev(value)
+    stream sliding = a | window hopping 5m every 1m by key
+      | aggregate n = count(), p = quantile(value, 0.9), kinds = distinct(seq), newest = last(value)
+    stream steady = minutes | window tumbling 3m by key | aggregate highest = max(total), n = count()
+    stream counters = b | window tumbling 1m by key | aggregate grown = increase(counter), mean = avg(value)
+
+    """
+  /// These join keys of several partitions.
+  private static let globalHeads = """
+    stream long = a | window tumbling 10m | aggregate n = count(), first_value = first(value)
+    stream all_counters = counters | window tumbling 2m | aggregate grown = sum(grown)
+
+    """
+  private static let keyed: [(name: String, text: String)] = [
+    ("rows", "metric rows = minutes.n"), ("total", "metric total = minutes.total"),
+    ("spread", "metric spread = minutes.spread"), ("sliding_rows", "metric sliding_rows = sliding.n"),
+    ("sliding_p", "metric sliding_p = sliding.p"), ("kinds", "metric kinds = sliding.kinds"),
+    ("newest", "metric newest = sliding.newest"), ("steady_highest", "metric steady_highest = steady.highest"),
+    ("growth", "metric growth = counters.grown"), ("mean", "metric mean = counters.mean"),
+    (
+      "High",
+      "alert High { on minutes when worst > 90 for 3m keep_firing 2m severity page annotations { s: \"{key} {worst}\" } }"
+    ),
+    ("Busy", "alert Busy { on sliding when n > 3 for 7m severity ticket }"),
+    ("Grown", "alert Grown { on counters when grown > 20 keep_firing 4m severity ticket }"),
+    ("Steady", "alert Steady { on steady when highest > 60 for 3m keep_firing 6m severity ticket }"),
+  ]
+  private static let global: [(name: String, text: String)] = [
+    ("long_rows", "metric long_rows = long.n"), ("long_first", "metric long_first = long.first_value"),
+    ("all_growth", "metric all_growth = all_counters.grown"),
+  ]
+
+  init(data: UInt64, isShared: Bool) throws {
+    var random = SeededRandom(data &* 977 &+ (isShared ? 1 : 0))
+    start = testEpoch
+    var partitions: [Partition] = []
+    for (source, count) in [(0, Int.random(in: 1...3, using: &random)), (1, Int.random(in: 1...2, using: &random))] {
+      for partition in 0..<count {
+        let records = randomRecords(
+          Int.random(in: 60...260, using: &random), from: start + Int64(partition) * 7 * second, keys: 3,
+          stepNanosMax: Int64.random(in: 2...12, using: &random) * second, boundNanos: (source == 0 ? 10 : 20) * second,
+          lateOneIn: 25, garbageOneIn: 40, random: &random)
+        partitions.append(
+          Partition(
+            source: source, partition: Int32(partition),
+            records: records.map { Self.payload($0, isShared ? "p\(partition)" : "") }))
+      }
+    }
+    self.partitions = partitions
+    let all = isShared ? Self.keyed : Self.keyed + Self.global
+    var chosen = all.filter { _ in Int.random(in: 0..<3, using: &random) > 0 }
+    // Both sources are read, whatever the dice say.
+    for name in ["rows", "growth"] where !chosen.contains(where: { $0.name == name }) {
+      chosen += all.filter { $0.name == name }
+    }
+    let metrics = chosen.filter { $0.text.hasPrefix("metric") && !["rows", "growth"].contains($0.name) }
+    let spare = all.filter { rule in rule.text.hasPrefix("metric") && !chosen.contains { $0.name == rule.name } }
+    let removed = metrics.randomElement(using: &random)
+    let added = spare.randomElement(using: &random)
+    self.removed = Set([removed?.name].compactMap { $0 })
+    self.added = Set([added?.name].compactMap { $0 })
+    let next = chosen.filter { $0.name != removed?.name } + [added].compactMap { $0 }
+    rules = RunningRules(graph: try graph(Self.text(chosen, isShared)), revision: "one")
+    nextRules = RunningRules(graph: try graph(Self.text(next, isShared)), revision: "two")
+  }
+
+  private static func text(_ rules: [(name: String, text: String)], _ isShared: Bool) -> String {
+    let sources = ["a", "b"].map { name in
+      testSource(name, watermark: name == "a" ? "10s" : "20s", idle: "1h")
+        .replacingOccurrences(of: "source \(name) {", with: "source \(name) { kafka \"topic.\(name)\" format json")
+        .replacingOccurrences(of: "idle 1h", with: isShared ? "idle 1h partitioned by key" : "idle 1h")
+    }
+    return sources.joined() + heads + (isShared ? "" : globalHeads) + rules.map(\.text).joined(separator: "\n")
+  }
+
+  private static func payload(_ record: TestRecord, _ prefix: String) -> [UInt8] {
+    if record.isGarbage { return Array("garbage".utf8) }
+    return SimulatedFormat.payload([
+      "\(record.time)", prefix + record.key, record.value.map { "\($0)" } ?? "", "\(record.counter)", "\(record.seq)",
+    ])
+  }
+}
