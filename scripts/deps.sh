@@ -4,7 +4,9 @@ set -euo pipefail
 
 packages=(
   make pkg-config libstdc++-12-dev
-  librdkafka-dev libsimdjson-dev zlib1g-dev libzstd-dev libmicrohttpd-dev libpcre2-dev
+  librdkafka-dev libsimdjson-dev zlib1g-dev libzstd-dev libmicrohttpd-dev libgnutls28-dev libpcre2-dev
+  libpq-dev
+  postgresql       # the tests of checkpoints in a database
   kcat             # recording topics, and a peer of the benchmark
   python3 python3-venv  # the differential tests and the benchmark
 )

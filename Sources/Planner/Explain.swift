@@ -129,8 +129,9 @@ private struct Explainer {
     let lookback = PaneAggregation.lookbackNanos(
       functions: panes.states.map(\.function), windowNanos: panes.windows.map(\.spec.sizeNanos))
     let reach = "panes of the last \(duration(longest)) until their windows have ended"
+    let limit = panes.keyLimit.map { " limit \($0)" } ?? ""
     let identity = id(
-      .panes, input, panes.keySlots.map { names.identity($0) }.joined(separator: " "))
+      .panes, input, panes.keySlots.map { names.identity($0) }.joined(separator: " ") + limit)
     let id = add(
       .panes, id: identity, "of \(duration(panes.paneNanos)) \(by(keys))", input: input, rules: panes.users,
       [
@@ -138,6 +139,7 @@ private struct Explainer {
         .text("pane", duration(panes.paneNanos)),
         .number("exchange", panes.number),
         .number("level", panes.level),
+      ] + (panes.keyLimit.map { [.number("key_limit", $0)] } ?? []) + [
         .list(
           "keeps",
           panes.states.map {

@@ -5,8 +5,8 @@ import Runtime
 
 extension Plan {
   /// The graph that runs this plan: virtual slots get their places in batches, row sets their consumers, and equality
-  /// tests over one column become a dispatch.
-  public func lower() -> Graph {
+  /// tests over one column become a dispatch. `keyLimit` is for windows whose rules name none.
+  public func lower(keyLimit: Int = PaneAggregation.keyLimitDefault) -> Graph {
     let names = Set(rules + sources.map(\.definition.name)).sorted {
       Array($0.utf8).lexicographicallyPrecedes(Array($1.utf8))
     }
@@ -17,7 +17,7 @@ extension Plan {
       topics.append(name)
       return Int32(topics.count - 1)
     }
-    let lowering = Lowering(plan: self, ranks: names)
+    let lowering = Lowering(plan: self, ranks: names, keyLimit: keyLimit)
     var nodes: [SourceNode] = []
     for (index, source) in sources.enumerated() {
       nodes.append(
@@ -28,9 +28,11 @@ extension Plan {
     let exchanges = panes.map { panes in
       Exchange(
         source: sources.firstIndex { $0 === panes.source } ?? 0, level: panes.level,
-        definition: lowering.aggregation(panes))
+        definition: lowering.aggregation(panes), rules: panes.users.sorted())
     }
-    return Graph(sources: nodes, exchanges: exchanges, rules: names, topics: topics)
+    var graph = Graph(sources: nodes, exchanges: exchanges, rules: names, topics: topics)
+    graph.operators = storedOperators
+    return graph
   }
 
   /// The program's sources that the plan reads, in the order of the graph's.
@@ -61,8 +63,11 @@ private final class Lowering {
   private let rankOf: [String: Int32]
   private var layouts: [ObjectIdentifier: Layout] = [:]
 
-  init(plan: Plan, ranks: [String]) {
+  private let keyLimit: Int
+
+  init(plan: Plan, ranks: [String], keyLimit: Int) {
     self.plan = plan
+    self.keyLimit = keyLimit
     rankOf = Dictionary(uniqueKeysWithValues: ranks.enumerated().map { ($1, Int32($0)) })
   }
 
@@ -180,7 +185,7 @@ private final class Lowering {
           }
         })
     }
-    return Alert(
+    var lowered = Alert(
       name: alert.definition.name, rule: rank(alert.definition.name),
       condition: layout.place(alert.condition), conditionText: alert.definition.conditionText,
       forNanos: alert.definition.forNanos, keepFiringNanos: alert.definition.keepFiringNanos,
@@ -189,6 +194,8 @@ private final class Lowering {
       labels: alert.labels.map(placed), annotations: alert.annotations.map(placed),
       values: alert.values.map { named($0.name, $0.slot, rows, layout) },
       windowNanos: alert.windowNanos)
+    lowered.operatorID = alert.operatorID
+    return lowered
   }
 
   // MARK: Aggregations
@@ -203,29 +210,36 @@ private final class Lowering {
         rows: rowSet(window.rows))
     }
     let upstream = panes.input.window
-    return PaneAggregation(
+    var aggregation = PaneAggregation(
       exchange: panes.number, paneNanos: panes.paneNanos,
       keySlots: panes.keySlots.map { input.place($0) },
       keyTypes: panes.keySlots.map { panes.input.space.types[$0].physical },
       states: panes.states.map { state in
-        PaneAggregation.State(
-          function: state.function, argument: state.argument.map { input.place($0) },
-          argumentType: state.argumentType, filter: state.filter.map { input.place($0) },
-          constants: state.constants)
+        var placed = state
+        placed.argument = state.argument.map { input.place($0) }
+        placed.filter = state.filter.map { input.place($0) }
+        return placed
       },
       windows: windows, inputTypes: upstream == nil ? [] : input.types,
       isOverWindows: upstream != nil,
       upstreamKeySlots: upstream?.keySlots.map { input.place($0) } ?? [],
-      upstreamNanos: upstream.map(reach) ?? 0)
+      upstreamNanos: upstream?.reachNanos ?? 0)
+    aggregation.operatorID = panes.operatorID
+    // Rows of windows are as many as those windows have keys.
+    if upstream == nil { aggregation.keyLimit = panes.keyLimit ?? keyLimit }
+    return aggregation
   }
 
+}
+
+extension WindowPlan {
   /// How far back in the source's time a row of these windows reaches.
-  private func reach(_ window: WindowPlan) -> Int64 {
-    guard let panes = window.panes else { return window.spec.sizeNanos }
-    let before = panes.input.window.map(reach) ?? 0
+  var reachNanos: Int64 {
+    guard let panes else { return spec.sizeNanos }
+    let before = panes.input.window?.reachNanos ?? 0
     // Not through `aggregation(panes)`: that lowers what stands behind these windows, us included.
     let lookback = PaneAggregation.lookbackNanos(
       functions: panes.states.map(\.function), windowNanos: panes.windows.map(\.spec.sizeNanos))
-    return window.spec.sizeNanos + lookback + before
+    return spec.sizeNanos + lookback + before
   }
 }

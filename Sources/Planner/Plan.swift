@@ -24,12 +24,29 @@ final class SlotSpace {
   private(set) var kinds: [Kind] = []
   private(set) var types: [ValueType] = []
   private(set) var names: [String] = []
+  /// What each slot is, whatever its number and its name in this plan.
+  private(set) var identities: [String] = []
+  /// The source's field that a field or key slot passes on, by name.
+  private(set) var roots: [String?] = []
+  /// The slots that are not computed from which each slot is made; itself when it is not computed.
+  private(set) var bases: [Set<Int>] = []
 
-  func add(_ kind: Kind, _ type: ValueType, name: String) -> Int {
+  func add(
+    _ kind: Kind, _ type: ValueType, name: String, identity: String, root: String? = nil, bases: Set<Int>? = nil
+  ) -> Int {
+    self.bases.append(bases ?? [kinds.count])
     kinds.append(kind)
     types.append(type)
     names.append(name)
+    identities.append(identity)
+    roots.append(root)
     return kinds.count - 1
+  }
+
+  func identity(_ expression: TypedExpr) -> String { expression.identity { identities[$0] } }
+
+  func bases(of expression: TypedExpr) -> Set<Int> {
+    expression.columnIndexes.reduce(into: []) { $0.formUnion(bases[$1]) }
   }
 }
 
@@ -50,10 +67,10 @@ public final class SourcePlan {
   init(_ definition: TypedSource) {
     self.definition = definition
     for (index, field) in definition.fields.enumerated() {
-      _ = space.add(.field(index), field.type, name: field.name)
+      _ = space.add(.field(index), field.type, name: field.name, identity: field.identity, root: field.name)
     }
-    arriving = RowSetPlan(origin: .arriving, space: space)
-    root = RowSetPlan(origin: .source, space: space)
+    arriving = RowSetPlan(origin: .arriving, space: space, identity: "arriving \(definition.identity)")
+    root = RowSetPlan(origin: .source, space: space, identity: definition.identity)
     root.parent = arriving
     usedFields.insert(definition.time.field)
   }
@@ -74,6 +91,8 @@ final class RowSetPlan {
   }
   let origin: Origin
   let space: SlotSpace
+  /// Which rows these are: equal in two plans where they are the same.
+  let identity: String
   weak var parent: RowSetPlan?
   /// Set on the root of a source or a window.
   weak var source: SourcePlan?
@@ -83,13 +102,27 @@ final class RowSetPlan {
   private var slotOf: [TypedExpr: Int] = [:]
   private(set) var children: [(condition: TypedExpr, rows: RowSetPlan)] = []
   private var childOf: [TypedExpr: RowSetPlan] = [:]
+  /// Of a source's or a window's rows: all sets taken from them, by identity.
+  private var taken: [String: Weak] = [:]
+  private struct Weak { weak var rows: RowSetPlan? }
+  /// Identities of the conditions that narrow a source's or a window's rows down to these.
+  private let conditions: Set<String>
   var consumers: [Consumer] = []
   /// Rules that depend on this set.
   var users: Set<String> = []
 
-  init(origin: Origin, space: SlotSpace) {
+  init(origin: Origin, space: SlotSpace, identity: String, conditions: Set<String> = []) {
     self.origin = origin
     self.space = space
+    self.identity = identity
+    self.conditions = conditions
+  }
+
+  /// The source's or the window's rows that these are taken from.
+  private var top: RowSetPlan {
+    var rows = self
+    while case .filter = rows.origin, let parent = rows.parent { rows = parent }
+    return rows
   }
 
   /// The slot that holds an expression over slots for this set's rows, computed here unless a wider set has it already.
@@ -100,7 +133,10 @@ final class RowSetPlan {
       if let slot = rows.slotOf[expression] { return slot }
       place = rows.parent
     }
-    let slot = space.add(.computed, expression.type, name: name)
+    // Hashed, or the text of a column of columns of columns would grow without bounds.
+    let identity = "=\(StableHash(space.identity(expression)).digits)"
+    let slot = space.add(
+      .computed, expression.type, name: name, identity: identity, bases: space.bases(of: expression))
     computed.append((slot, expression))
     slotOf[expression] = slot
     return slot
@@ -134,13 +170,28 @@ final class RowSetPlan {
 
   func filtered(by condition: TypedExpr) -> RowSetPlan {
     if let known = childOf[condition] { return known }
-    let rows = RowSetPlan(origin: .filter(condition), space: space)
+    // The same conditions in another order are the same rows, and must have one identity: they are one set.
+    let top = top
+    let conditions = conditions.union([space.identity(condition)])
+    let identity = "\(top.identity) where \(conditions.sorted(by: utf8Precedes).joined(separator: " and "))"
+    if conditions == self.conditions { return self }
+    if let known = top.taken[identity]?.rows { return known }
+    let rows = RowSetPlan(
+      origin: .filter(condition), space: space, identity: identity, conditions: conditions)
+    top.taken[identity] = Weak(rows: rows)
     rows.parent = self
     rows.source = source
     rows.window = window
     children.append((condition, rows))
     childOf[condition] = rows
     return rows
+  }
+
+  /// Takes out sets that no rule depends on: steps to rows that were there already by another way.
+  func prune() {
+    children.removeAll { $0.rows.users.isEmpty }
+    for child in children { child.rows.prune() }
+    for case .panes(let panes) in consumers { for window in panes.windows { window.rows.prune() } }
   }
 
   /// Notes that a rule depends on this set, and so on everything before it.
@@ -165,18 +216,35 @@ public final class PanesPlan {
   let source: SourcePlan
   let level: Int
   let keySlots: [Int]
+  /// What the rules say; panes with a limit are cut by it, so they are not shared with windows of other panes.
+  let keyLimit: Int?
   var paneNanos: Int64
+  /// Which windows may share these panes.
+  let family: Int64
+  /// What the panes hold, but for which aggregates: see `PaneAggregation.operatorID`.
+  let operatorID: String
   private(set) var states: [PaneAggregation.State] = []
   var windows: [WindowPlan] = []
   var users: Set<String> = []
 
-  init(number: Int, input: RowSetPlan, source: SourcePlan, level: Int, keySlots: [Int], paneNanos: Int64) {
+  init(
+    number: Int, input: RowSetPlan, source: SourcePlan, level: Int, keySlots: [Int], keyLimit: Int?,
+    paneNanos: Int64, family: Int64
+  ) {
     self.number = number
     self.input = input
     self.source = source
     self.level = level
     self.keySlots = keySlots
+    self.keyLimit = keyLimit
     self.paneNanos = paneNanos
+    self.family = family
+    let keys = keySlots.map { "\(input.space.types[$0].rawValue) \(input.space.identities[$0])" }
+    let names = keySlots.map { input.space.fieldName($0) ?? "computed" }
+    operatorID = Planner.operatorID(
+      "window", "\(source.definition.name).\(names.isEmpty ? "all" : names.joined(separator: "."))",
+      of: "\(input.identity) by \(keys.joined(separator: ", ")) family \(family)"
+        + (keyLimit.map { " limit \($0) in \(paneNanos)" } ?? ""))
   }
 
   /// The index of a state, made once however many aggregates share it.
@@ -203,10 +271,15 @@ public final class WindowPlan {
     let input = panes.input.space
     var keySlots: [Int] = []
     for (index, slot) in panes.keySlots.enumerated() {
-      keySlots.append(space.add(.key(index), input.types[slot], name: input.names[slot]))
+      keySlots.append(
+        space.add(
+          .key(index), input.types[slot], name: input.names[slot], identity: input.identities[slot],
+          root: input.roots[slot]))
     }
     self.keySlots = keySlots
-    rows = RowSetPlan(origin: .window, space: space)
+    rows = RowSetPlan(
+      origin: .window, space: space,
+      identity: "\(panes.operatorID) window \(spec.sizeNanos) every \(spec.hopNanos)")
     rows.window = self
   }
 
@@ -215,7 +288,9 @@ public final class WindowPlan {
     if let known = outputs.first(where: { $0.output == output && space.types[$0.slot] == type }) {
       return known.slot
     }
-    let slot = space.add(.output(outputs.count), type, name: name)
+    let constants = output.constants.map(\.identity).joined(separator: " ")
+    let identity = "\(panes?.states[output.state].id ?? "") \(constants) \(type.rawValue)"
+    let slot = space.add(.output(outputs.count), type, name: name, identity: identity)
     outputs.append((output, slot))
     return slot
   }
@@ -245,8 +320,11 @@ final class AlertPlan {
   let annotations: [Template]
   let values: [(name: String, slot: Int)]
   let windowNanos: Int64
+  /// The rule's name and what its state means: which rows of which windows, told apart by which keys, and the condition.
+  /// Neither how long it must hold, nor what is said of it, nor how bad it is: those may change under an alert that fires.
+  let operatorID: String
   init(
-    _ definition: TypedAlert, condition: Int, keys: [(name: String, slot: Int)],
+    _ definition: TypedAlert, over rows: RowSetPlan, condition: Int, keys: [(name: String, slot: Int)],
     labels: [Template], annotations: [Template], values: [(name: String, slot: Int)],
     windowNanos: Int64
   ) {
@@ -257,5 +335,11 @@ final class AlertPlan {
     self.annotations = annotations
     self.values = values
     self.windowNanos = windowNanos
+    let space = rows.space
+    let told = keys.map { "\($0.name) \(space.types[$0.slot].rawValue) \(space.identities[$0.slot])" }
+    operatorID = Planner.operatorID(
+      "alert", definition.name,
+      of: "\(definition.name) on \(rows.identity) by \(told.joined(separator: ", ")) "
+        + "when \(space.identities[condition])")
   }
 }

@@ -41,6 +41,7 @@ private struct PlanBuilder {
   mutating func build() -> Plan {
     for metric in program.metrics { add(metric) }
     for alert in program.alerts { add(alert) }
+    for source in plan.sources { source.root.prune() }
     plan.rules = program.metrics.map(\.name) + program.alerts.map(\.name)
     return plan
   }
@@ -86,7 +87,7 @@ private struct PlanBuilder {
     rows.rows.consumers.append(
       .alert(
         AlertPlan(
-          alert, condition: condition, keys: keys, labels: labels, annotations: annotations,
+          alert, over: rows.rows, condition: condition, keys: keys, labels: labels, annotations: annotations,
           values: values, windowNanos: stream.windowing?.window.sizeNanos ?? 0)))
     rows.rows.note(user: alert.name)
   }
@@ -183,7 +184,8 @@ private struct PlanBuilder {
   private mutating func aggregate(_ aggregation: TypedAggregation, _ rows: inout StreamRows) {
     let keys = aggregation.keys.map { slot(of: rows.columns[$0], at: rows.rows) }
     for key in keys { noteHashed(key, rows.rows) }
-    let panes = self.panes(over: rows.rows, keys: keys, window: aggregation.window)
+    let panes = self.panes(
+      over: rows.rows, keys: keys, window: aggregation.window, keyLimit: aggregation.keyLimit)
     let window: WindowPlan
     if let known = panes.windows.first(where: { $0.spec == aggregation.window }) {
       window = known
@@ -214,11 +216,12 @@ private struct PlanBuilder {
     let filter = aggregate.filter.map {
       slot($0, at: rows.rows, rows.columns, name: $0.text(columns: rows.names))
     }
-    let state = panes.state(
-      PaneAggregation.State(
-        function: aggregate.function, argument: argument, argumentType: aggregate.argument?.type,
-        filter: filter,
-        constants: sharesStateAcrossConstants(aggregate.function) ? [] : aggregate.constants))
+    var described = PaneAggregation.State(
+      function: aggregate.function, argument: argument, argumentType: aggregate.argument?.type,
+      filter: filter,
+      constants: sharesStateAcrossConstants(aggregate.function) ? [] : aggregate.constants)
+    described.id = described.identity(in: panes.input.space)
+    let state = panes.state(described)
     return window.slot(
       of: PaneAggregation.Output(
         state: state, constants: aggregate.constants, type: aggregate.type.physical),
@@ -226,13 +229,15 @@ private struct PlanBuilder {
   }
 
   /// Panes over these rows by these keys whose length fits the window's, or new ones.
-  private mutating func panes(over rows: RowSetPlan, keys: [Int], window: WindowSpec) -> PanesPlan {
+  private mutating func panes(
+    over rows: RowSetPlan, keys: [Int], window: WindowSpec, keyLimit: Int?
+  ) -> PanesPlan {
     let pane = greatestCommonDivisor(window.sizeNanos, window.hopNanos)
-    for case .panes(let known) in rows.consumers where known.keySlots == keys {
-      let common = greatestCommonDivisor(known.paneNanos, pane)
-      // Only where one length divides the other: a common divisor of 7 s and 60 s would make many tiny panes.
-      guard common == pane || common == known.paneNanos else { continue }
-      known.paneNanos = common
+    for case .panes(let known) in rows.consumers
+    where known.keySlots == keys && known.family == window.paneFamily && known.keyLimit == keyLimit {
+      // In shorter panes a limit would let more keys through: what a rule's limit does must not depend on other rules.
+      guard keyLimit == nil || known.paneNanos == pane else { continue }
+      known.paneNanos = greatestCommonDivisor(known.paneNanos, pane)
       return known
     }
     guard let source = rows.source ?? rows.window?.panes?.source else {
@@ -241,7 +246,7 @@ private struct PlanBuilder {
     let level = rows.window?.panes.map { $0.level + 1 } ?? 0
     let panes = PanesPlan(
       number: plan.panes.count, input: rows, source: source, level: level, keySlots: keys,
-      paneNanos: pane)
+      keyLimit: keyLimit, paneNanos: pane, family: window.paneFamily)
     plan.panes.append(panes)
     rows.consumers.append(.panes(panes))
     return panes

@@ -61,6 +61,9 @@ final class SlotNames {
 
   func text(_ expression: TypedExpr) -> String { expression.text { name($0) } }
 
+  /// The aggregate whose value a slot of a window's rows holds, as a rule would spell it.
+  func aggregate(_ slot: Int) -> String? { aggregates[slot] }
+
   /// What a slot is computed from; its name for one that is not computed.
   func definition(_ slot: Int) -> String { computed[slot].map { text($0) } ?? name(slot) }
 

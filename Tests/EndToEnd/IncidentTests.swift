@@ -1,5 +1,6 @@
 import Connectors
 import Foundation
+import Runtime
 import Testing
 
 @testable import rulesd

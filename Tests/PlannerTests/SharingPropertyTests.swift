@@ -68,7 +68,7 @@ struct Random {
   mutating func chance(_ percent: Int) -> Bool { int(1...100) <= percent }
 }
 
-private enum RandomRows {
+enum RandomRows {
   static let source = """
     source requests {
       time ts  watermark 5s
@@ -101,7 +101,7 @@ private enum RandomRows {
 }
 
 /// A stream and a metric or an alert on it. Few choices each, so that rules often have something in common.
-private struct RandomRule {
+struct RandomRule {
   var text: String
 
   init(_ number: Int, _ random: inout Random) {

@@ -51,6 +51,8 @@ struct ProgramInvariants {
     let time = source.fields[source.time.field]
     require(time.type == .timestamp && !time.isNullable && time.defaultValue == nil, "time")
     require(source.time.boundNanos >= 0 && source.time.idleNanos >= 0, "waits of \(source.name)")
+    require(source.partitionedBy.allSatisfy { source.fields.indices.contains($0) }, "partitions of \(source.name)")
+    require(Set(source.partitionedBy).count == source.partitionedBy.count, "partitions of \(source.name)")
     for field in source.fields {
       require(!field.path.isEmpty, "path of \(field.name)")
       if let value = field.defaultValue { require(value.type == field.type, "default of \(field.name)") }

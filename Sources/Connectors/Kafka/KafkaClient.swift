@@ -4,12 +4,25 @@ import Runtime
 import Synchronization
 
 /// A librdkafka property, as `-X name=value` gives it.
-public struct KafkaProperty: Sendable, Hashable {
+public struct KafkaProperty: Sendable, Hashable, CustomStringConvertible {
   public var name: String
   public var value: String
-  public init(_ name: String, _ value: String) {
+  /// Whether the value must not be shown: it came from a file, or the name says so.
+  public var isSecret: Bool
+  public init(_ name: String, _ value: String, isSecret: Bool = false) {
     self.name = name
     self.value = value
+    self.isSecret = isSecret || Self.namesSecret(name)
+  }
+
+  /// Without the value where that is a secret.
+  public var description: String { "\(name)=\(isSecret ? "(secret)" : value)" }
+
+  /// Whether a property of this name holds a secret: `sasl.password`, `ssl.key.password`, `ssl.key.pem`,
+  /// `sasl.oauthbearer.client.secret` and the like. `ssl.key.location` names a file and does not.
+  public static func namesSecret(_ name: String) -> Bool {
+    name.contains("password") || name.contains("secret") || name == "ssl.key.pem" || name == "ssl_key"
+      || name == "sasl.oauthbearer.config"
   }
 }
 
@@ -18,7 +31,7 @@ public struct KafkaFailure: Error, CustomStringConvertible, Sendable {
   public var description: String
   /// Whether the same call may succeed later.
   public var isRetriable: Bool
-  init(_ description: String, isRetriable: Bool = true) {
+  public init(_ description: String, isRetriable: Bool = true) {
     self.description = description
     self.isRetriable = isRetriable
   }
@@ -73,21 +86,28 @@ final class KafkaClient: @unchecked Sendable {
   ) throws(KafkaFailure) {
     self.context = context
     health = context.health
+    let redact = Redactor(properties.filter(\.isSecret).map { Array($0.value.utf8) })
+    context.redact = redact
     guard let configuration = rd_kafka_conf_new() else { throw KafkaFailure("out of memory") }
     var text = [CChar](repeating: 0, count: 512)
     for (index, property) in (defaults + properties).enumerated() {
       let status = rd_kafka_conf_set(configuration, property.name, property.value, &text, text.count)
       if status != RD_KAFKA_CONF_OK {
         rd_kafka_conf_destroy(configuration)
-        let origin = index < defaults.count ? "" : "-X \(property.name)=\(property.value): "
-        throw KafkaFailure(origin + Self.string(text), isRetriable: false)
+        let origin = index < defaults.count ? "" : "-X \(property): "
+        throw KafkaFailure(origin + redact(Self.string(text)), isRetriable: false)
       }
     }
     rd_kafka_conf_set_opaque(configuration, Unmanaged.passUnretained(context).toOpaque())
     rd_kafka_conf_set_error_cb(configuration) { handle, code, reason, opaque in
       KafkaContext.from(opaque)?.onError(handle, rd_kafka_resp_err_t(code), reason)
     }
-    if !properties.contains(where: { $0.name == "debug" }) {
+    if properties.contains(where: { $0.name == "debug" }) {
+      rd_kafka_conf_set_log_cb(configuration) { handle, _, facility, text in
+        guard let handle, let context = KafkaContext.from(rd_kafka_opaque(handle)), let text else { return }
+        context.log(facility.map { String(cString: $0) } ?? "", String(cString: text))
+      }
+    } else {
       // What matters arrives through the callbacks; standard error belongs to our own messages.
       rd_kafka_conf_set_log_cb(configuration) { _, _, _, _ in }
     }
@@ -102,7 +122,7 @@ final class KafkaClient: @unchecked Sendable {
     }
     guard let handle = rd_kafka_new(type, configuration, &text, text.count) else {
       rd_kafka_conf_destroy(configuration)
-      throw KafkaFailure(Self.string(text), isRetriable: false)
+      throw KafkaFailure(redact(Self.string(text)), isRetriable: false)
     }
     self.handle = handle
   }
@@ -117,13 +137,15 @@ final class KafkaClient: @unchecked Sendable {
 /// Takes librdkafka's callbacks. They come on the thread that polls.
 class KafkaContext {
   let health = KafkaHealth()
+  /// Set before the client starts. Texts of librdkafka and of brokers may repeat what they were given.
+  fileprivate(set) var redact = Redactor([])
 
   static func from(_ opaque: UnsafeMutableRawPointer?) -> KafkaContext? {
     opaque.map { Unmanaged<KafkaContext>.fromOpaque($0).takeUnretainedValue() }
   }
 
   func onError(_ handle: OpaquePointer?, _ code: rd_kafka_resp_err_t, _ reason: UnsafePointer<CChar>?) {
-    let text = reason.map { String(cString: $0) } ?? kafkaText(code)
+    let text = redact(reason.map { String(cString: $0) } ?? kafkaText(code))
     switch code {
     case RD_KAFKA_RESP_ERR__FATAL:
       var detail = [CChar](repeating: 0, count: 512)
@@ -139,6 +161,12 @@ class KafkaContext {
     }
   }
 
+  /// What `-X debug=…` asks librdkafka to tell. Comes on any thread.
+  func log(_ facility: String, _ text: String) {
+    let line = Array("kafka: \(facility): \(redact(text))\n".utf8)
+    _ = line.withUnsafeBytes { Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
+  }
+
   func onRebalance(
     _ handle: OpaquePointer?, _ code: rd_kafka_resp_err_t,
     _ partitions: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?
@@ -149,9 +177,13 @@ class KafkaContext {
     if message.pointee.err == RD_KAFKA_RESP_ERR_NO_ERROR {
       health.reached()
     } else {
-      let topic = rd_kafka_topic_name(message.pointee.rkt).map { String(cString: $0) } ?? "?"
-      health.failed("topic \(topic): \(kafkaText(message.pointee.err))")
+      health.failed(Self.failureText(message))
     }
+  }
+
+  static func failureText(_ message: UnsafePointer<rd_kafka_message_t>) -> String {
+    let topic = rd_kafka_topic_name(message.pointee.rkt).map { String(cString: $0) } ?? "?"
+    return "topic \(topic): \(kafkaText(message.pointee.err))"
   }
 }
 
@@ -167,11 +199,50 @@ struct KafkaPartitions: ~Copyable {
     }
   }
 
+  init(_ points: [CommitPoint]) {
+    self.init(points.map { ($0.partition.topic, $0.partition.partition, $0.offset) })
+    for (index, point) in points.enumerated() where !point.metadata.isEmpty {
+      // Freed together with the list.
+      list.pointee.elems[index].metadata = UnsafeMutableRawPointer(strdup(point.metadata))
+      list.pointee.elems[index].metadata_size = point.metadata.utf8.count
+    }
+  }
+
   deinit { rd_kafka_topic_partition_list_destroy(list) }
 
   var count: Int { Int(list.pointee.cnt) }
   subscript(index: Int) -> rd_kafka_topic_partition_t {
     get { list.pointee.elems[index] }
     nonmutating set { list.pointee.elems[index] = newValue }
+  }
+}
+
+/// A member of a consumer group, as it was when it was asked.
+///
+/// @unchecked: written once, and only read afterwards.
+final class KafkaGroupHandle: ConsumerGroupHandle, @unchecked Sendable {
+  let name: String
+  let metadata: OpaquePointer
+
+  /// Nil when the consumer is no member at the moment. Its metadata would then say "no member", and offsets in a
+  /// transaction are not refused for that.
+  init?(_ client: KafkaClient, group: String) {
+    name = group
+    guard let before = Self.memberID(client), let metadata = rd_kafka_consumer_group_metadata(client.handle) else {
+      return nil
+    }
+    self.metadata = metadata
+    // Member ids are never given twice: the same before and after is the same in between.
+    guard Self.memberID(client) == before else { return nil }
+  }
+
+  deinit { rd_kafka_consumer_group_metadata_destroy(metadata) }
+
+  /// Nil when the consumer is no member of its group.
+  static func memberID(_ client: KafkaClient) -> String? {
+    guard let text = rd_kafka_memberid(client.handle) else { return nil }
+    defer { rd_kafka_mem_free(client.handle, text) }
+    let id = String(cString: text)
+    return id.isEmpty ? nil : id
   }
 }

@@ -46,6 +46,7 @@ final class KafkaPartitionReader: PartitionReader {
   /// Bounded reading: one behind the last record to be read.
   private let endOffset: Int64?
   private var hasEnded = false
+  private let failure: String?
 
   private static let messagesMax = RecordBatch.rowsMax
   private let messages: UnsafeMutablePointer<UnsafeMutablePointer<rd_kafka_message_t>?>
@@ -55,9 +56,12 @@ final class KafkaPartitionReader: PartitionReader {
   /// Filled by the control thread before the reader is handed over, and under the state's lock afterwards.
   private let strays = KafkaStrays()
 
-  init(identity: PartitionIdentity, client: KafkaClient, schema: SourceSchema, endOffset: Int64?)
-    throws
-  {
+  /// A reader with a `failure` says so when it is read.
+  init(
+    identity: PartitionIdentity, client: KafkaClient, schema: SourceSchema, endOffset: Int64?,
+    failure: String? = nil
+  ) throws {
+    self.failure = failure
     self.identity = identity
     self.client = client
     self.endOffset = endOffset
@@ -98,6 +102,7 @@ final class KafkaPartitionReader: PartitionReader {
 
   func read(into batch: RecordBatch) throws -> ReadOutcome {
     batch.clear()
+    if let failure { throw SourceFailure(failure) }
     if hasEnded { return .end }
     let now = monotonicNanos()
     let (isRevoked, wasPaused, hasStrays, position) = state.values.withLock { values in
@@ -175,9 +180,7 @@ final class KafkaPartitionReader: PartitionReader {
         position = max(position, message.offset)
         sawEnd = true
       case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
-        failure = SourceFailure(
-          "\(identity.topic)[\(identity.partition)]: the offset to resume from is gone (\(kafkaText(message.err)))"
-        )
+        failure = goneFailure(message)
       default:
         problem = "\(identity.topic)[\(identity.partition)]: \(kafkaText(message.err))"
       }
@@ -203,6 +206,17 @@ final class KafkaPartitionReader: PartitionReader {
     if let failure { throw failure }
     if let endOffset, position >= endOffset { return end() }
     return .nothingYet
+  }
+
+  /// The brokers removed what was to be read next. The run ends with it, so it may ask them once more.
+  private func goneFailure(_ message: rd_kafka_message_t) -> SourceFailure {
+    var low: Int64 = -1
+    var high: Int64 = -1
+    rd_kafka_query_watermark_offsets(client.handle, identity.topic, identity.partition, &low, &high, 1_000)
+    let text = KafkaSource.unreachable(
+      identity, wanted: message.offset, earliest: low >= 0 ? low : nil, end: high >= 0 ? high : nil)
+    return SourceFailure(
+      text ?? "\(identity.topic)[\(identity.partition)]: offset \(message.offset) is wanted and cannot be read")
   }
 
   private func record(of message: UnsafeMutablePointer<rd_kafka_message_t>, at filled: Int) -> rd_record {

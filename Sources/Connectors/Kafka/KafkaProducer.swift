@@ -12,15 +12,21 @@ public struct SinkFailure: Error, CustomStringConvertible, Sendable {
   }
 }
 
-/// A producer and its topics. Used by one thread.
-final class KafkaProducer {
+/// A producer and its topics.
+///
+/// @unchecked: `produce`, `offer`, `serve` and `flush` are for one thread at a time, and their callers' locks see to
+/// that.
+final class KafkaProducer: @unchecked Sendable {
   let client: KafkaClient
   private var topics: [String: OpaquePointer] = [:]
   private var reportedFailures = 0
 
-  init(brokers: String, isIdempotent: Bool, compression: String, properties: [KafkaProperty])
-    throws(KafkaFailure)
-  {
+  /// With a `transactionalID` records can be produced inside of transactions only.
+  init(
+    brokers: String, isIdempotent: Bool, compression: String, transactionalID: String? = nil,
+    properties: [KafkaProperty], context: KafkaContext = KafkaContext()
+  ) throws(KafkaFailure) {
+    let transactional = transactionalID.map { [KafkaProperty("transactional.id", $0)] } ?? []
     client = try KafkaClient(
       RD_KAFKA_PRODUCER,
       defaults: [
@@ -34,7 +40,7 @@ final class KafkaProducer {
         .init("partitioner", "murmur2_random"),
         .init("reconnect.backoff.max.ms", "2000"),
         .init("socket.keepalive.enable", "true"),
-      ], properties: properties)
+      ] + transactional, properties: properties, context: context)
   }
 
   deinit { for topic in topics.values { rd_kafka_topic_destroy(topic) } }
@@ -48,25 +54,34 @@ final class KafkaProducer {
     return created
   }
 
-  /// Hands a record to librdkafka, which copies it. Waits while its queue is full, for as long as that takes.
+  /// Hands a record to librdkafka, which copies it. Waits while its queue is full, for as long as that takes. `tag`
+  /// comes back with the delivery report.
   func produce(
     topic: String, partition: Int32, key: UnsafeRawBufferPointer, payload: UnsafeRawBufferPointer,
-    timestampMillis: Int64
+    timestampMillis: Int64, tag: Int = 0
   ) throws(SinkFailure) {
+    let status = try offer(
+      topic: topic, partition: partition, key: key, payload: payload, timestampMillis: timestampMillis,
+      tag: tag, isGivenUp: { false })
+    if status != RD_KAFKA_RESP_ERR_NO_ERROR {
+      throw SinkFailure("cannot write to topic \(topic): \(kafkaText(status))")
+    }
+  }
+
+  /// As `produce`, but tells what librdkafka said. While its queue is full `isGivenUp` is asked now and then; when
+  /// it answers true that is the end, with QUEUE_FULL.
+  func offer(
+    topic: String, partition: Int32, key: UnsafeRawBufferPointer, payload: UnsafeRawBufferPointer,
+    timestampMillis: Int64, tag: Int, isGivenUp: () -> Bool
+  ) throws(SinkFailure) -> rd_kafka_resp_err_t {
     let topicHandle = try handle(of: topic)
     while true {
       let status = rd_kafka_shim_produce(
         client.handle, topicHandle, partition, key.isEmpty ? nil : key.baseAddress, key.count,
-        payload.baseAddress, payload.count, timestampMillis)
-      switch status {
-      case RD_KAFKA_RESP_ERR_NO_ERROR:
-        return
-      case RD_KAFKA_RESP_ERR__QUEUE_FULL:
-        rd_kafka_poll(client.handle, 50)
-        try throwIfFatal()
-      default:
-        throw SinkFailure("cannot write to topic \(topic): \(kafkaText(status))")
-      }
+        payload.baseAddress, payload.count, timestampMillis, UnsafeMutableRawPointer(bitPattern: tag))
+      guard status == RD_KAFKA_RESP_ERR__QUEUE_FULL, !isGivenUp() else { return status }
+      rd_kafka_poll(client.handle, 50)
+      try throwIfFatal()
     }
   }
 
@@ -76,7 +91,7 @@ final class KafkaProducer {
     try throwIfFatal()
   }
 
-  private func throwIfFatal() throws(SinkFailure) {
+  func throwIfFatal() throws(SinkFailure) {
     if let text = client.health.state.withLock({ $0.fatal }) { throw SinkFailure(text) }
   }
 

@@ -3,6 +3,15 @@ import Glibc
 import Runtime
 import Synchronization
 
+/// Which partitions of its topic a source reads.
+public enum KafkaOwnership: Sendable, Hashable {
+  /// Those that the group assigns to it.
+  case shared
+  /// All or none: one process at a time reads, the others stand by. Where `leads` is set the group decides, by whom
+  /// it gives the topic's first partition; a source that does not lead follows `setLeading`.
+  case standby(leads: Bool)
+}
+
 public struct KafkaSourceOptions: Sendable {
   /// `host:port`, separated by commas.
   public var brokers: String
@@ -15,6 +24,13 @@ public struct KafkaSourceOptions: Sendable {
   public var untilEnd = false
   /// A partition whose reader was not asked for this long is paused.
   public var pauseAfterNanos: Int64 = 1_000_000_000
+  public var ownership = KafkaOwnership.shared
+  /// Static membership (`group.instance.id`): a process that is back within the session's time-out finds its
+  /// partitions as it left them, and the others notice nothing. Unique in the group.
+  public var instanceID: String?
+  /// Where to start instead of at the committed offset (nil for none) with its metadata; nil to start there. For a
+  /// checkpoint that is lost, or another one that is restored.
+  public var startOffset: (@Sendable (PartitionIdentity, _ committed: Int64?, _ metadata: String) -> Int64?)?
 
   public init(brokers: String, group: String, properties: [KafkaProperty] = []) {
     self.brokers = brokers
@@ -30,7 +46,12 @@ public struct KafkaSourceOptions: Sendable {
 /// `poll`, on the control thread. Partitions are assigned by `cooperative-sticky`: a rebalance takes from a
 /// worker only what it has to give away. Offsets are committed by `commit` alone. Defaults: read_committed,
 /// no automatic commit or store of offsets, at most 64 MiB fetched ahead for the whole consumer. While the
-/// brokers do not answer, a `poll` may take a second longer than it was given.
+/// brokers do not answer, a `poll` may take some seconds longer than it was given. An offset that is wanted and
+/// not there any more fails the partition's reader; it is never passed over.
+///
+/// Standing by: all members stay in the group, and the group's assignment is only looked at for who has the first
+/// partition. That one assigns all partitions to itself, the others none. A member that dies is expelled after
+/// `session.timeout.ms` (6 s here), and from then on its commits are refused.
 public final class KafkaSource: LiveSource {
   public private(set) var schema: SourceSchema
   private let topic: String
@@ -47,6 +68,18 @@ public final class KafkaSource: LiveSource {
   private var lastUpkeepNanos: Int64 = 0
   private var topicProblem: String?
   private var isClosed = false
+  /// What is assigned to our consumer, whatever the group thinks.
+  private var assigned: Set<PartitionIdentity> = []
+  /// Standing by: the partitions that the group gave us, of which only the first means something.
+  private var granted: Set<Int32> = []
+  /// A follower's word from its daemon.
+  private var isFollowingLead = false
+  /// The group waits for us to let go.
+  private var owesRelease = false
+  /// The topic may have more partitions than we read.
+  private var mustCount = false
+  private var nextCountNanos: Int64 = 0
+  private var topicHandle: OpaquePointer?
 
   /// How long a question to the brokers may hold up the control thread.
   private static let questionMillis: Int32 = 1_000
@@ -71,7 +104,8 @@ public final class KafkaSource: LiveSource {
         .init("bootstrap.servers", options.brokers),
         .init("client.id", "rulesd"),
         .init("group.id", options.group),
-        .init("auto.offset.reset", options.fromBeginning ? "earliest" : "latest"),
+        // Where to start is said for each partition: an offset that is gone must not become another by itself.
+        .init("auto.offset.reset", "error"),
         .init("enable.auto.commit", "false"),
         .init("enable.auto.offset.store", "false"),
         .init("enable.partition.eof", "true"),
@@ -84,7 +118,7 @@ public final class KafkaSource: LiveSource {
         .init("fetch.error.backoff.ms", "100"),
         .init("reconnect.backoff.max.ms", "2000"),
         .init("socket.keepalive.enable", "true"),
-      ],
+      ] + Self.membershipDefaults(options),
       properties: options.properties, context: context)
     let subscription = KafkaPartitions([(topic, RD_KAFKA_PARTITION_UA, Int64(RD_KAFKA_OFFSET_INVALID))])
     // Events of the group are served by `rd_kafka_consumer_poll`.
@@ -95,7 +129,20 @@ public final class KafkaSource: LiveSource {
     }
   }
 
-  deinit { close() }
+  deinit {
+    close()
+    if let topicHandle { rd_kafka_topic_destroy(topicHandle) }
+  }
+
+  private static func membershipDefaults(_ options: KafkaSourceOptions) -> [KafkaProperty] {
+    var defaults: [KafkaProperty] = []
+    if let instanceID = options.instanceID { defaults.append(.init("group.instance.id", instanceID)) }
+    if options.ownership != .shared {
+      // The shortest that brokers take unless told otherwise: who stands by takes over within ten seconds.
+      defaults += [.init("session.timeout.ms", "6000"), .init("heartbeat.interval.ms", "2000")]
+    }
+    return defaults
+  }
 
   private func identity(_ partition: Int32) -> PartitionIdentity {
     PartitionIdentity(source: schema.index, topic: topic, partition: partition)
@@ -112,16 +159,25 @@ public final class KafkaSource: LiveSource {
       wait = 0
     }
     for change in context.take() {
-      switch change {
-      case .assign(let partitions):
+      switch (change, options.ownership) {
+      case (.assign(let partitions), .shared):
         hasAssignment = true
         beginning += partitions.map(identity)
         // An empty assignment has to be answered as well.
         if partitions.isEmpty { assign([]) }
-      case .revoke(let partitions):
+      case (.revoke(let partitions, _), .shared):
         revoke(partitions.map(identity), into: &changes)
+      case (.assign(let partitions), .standby):
+        hasAssignment = true
+        granted.formUnion(partitions)
+        mustCount = true
+        // The answer to the group; what we read is our own affair.
+        assign([])
+      case (.revoke(let partitions, let isLost), .standby):
+        noteRevoked(partitions, isLost: isLost, into: &changes)
       }
     }
+    if options.ownership != .shared { followLead(&changes) }
     if !beginning.isEmpty, let started = begin(beginning) {
       beginning = []
       changes.append(.assigned(started))
@@ -133,6 +189,78 @@ public final class KafkaSource: LiveSource {
       confirmEnds()
     }
     return changes
+  }
+
+  // MARK: Standing by
+
+  public var holdsLead: Bool {
+    switch options.ownership {
+    case .shared: true
+    case .standby(leads: true): granted.contains(0)
+    case .standby(leads: false): isFollowingLead
+    }
+  }
+
+  public func setLeading(_ isLeading: Bool) {
+    guard options.ownership == .standby(leads: false), isFollowingLead != isLeading else { return }
+    isFollowingLead = isLeading
+    mustCount = isLeading
+  }
+
+  private func noteRevoked(_ partitions: [Int32], isLost: Bool, into changes: inout [AssignmentChange]) {
+    granted.subtract(partitions)
+    if isLost {
+      granted = []
+      hasAssignment = false
+    }
+    // Without cooperation everything goes and comes again with every rebalance.
+    if !holdsLead || isLost || !isCooperative {
+      owesRelease = true
+      beginning = []
+      mustCount = true
+      // A release that is under way answers the group as well.
+      if awaitingRelease.isEmpty { revoke(Array(readers.keys), into: &changes) }
+    } else {
+      revoking = []
+      finishRevocation()
+    }
+  }
+
+  /// Begins what we lead and do not read, and lets go of what we read and do not lead.
+  private func followLead(_ changes: inout [AssignmentChange]) {
+    guard awaitingRelease.isEmpty else { return }
+    guard holdsLead, hasAssignment else {
+      beginning = []
+      if !readers.isEmpty { revoke(Array(readers.keys), into: &changes) }
+      return
+    }
+    let now = monotonicNanos()
+    guard mustCount, now >= nextCountNanos else { return }
+    guard let count = partitionCount() else {
+      nextCountNanos = now + Self.upkeepNanos
+      return
+    }
+    mustCount = false
+    let all = (0..<count).map(identity)
+    beginning += all.filter { readers[$0] == nil && !beginning.contains($0) }
+  }
+
+  /// How many partitions the topic has; nil when the brokers do not say.
+  private func partitionCount() -> Int32? {
+    if topicHandle == nil { topicHandle = rd_kafka_topic_new(client.handle, topic, nil) }
+    var metadata: UnsafePointer<rd_kafka_metadata>?
+    let status = rd_kafka_metadata(client.handle, 0, topicHandle, &metadata, Self.questionMillis)
+    defer { if let metadata { rd_kafka_metadata_destroy(metadata) } }
+    guard status == RD_KAFKA_RESP_ERR_NO_ERROR, let metadata, metadata.pointee.topic_cnt == 1 else {
+      client.health.lost("the partitions of \(topic) cannot be asked for: \(kafkaText(status))")
+      return nil
+    }
+    let found = metadata.pointee.topics[0]
+    guard found.err == RD_KAFKA_RESP_ERR_NO_ERROR, found.partition_cnt > 0 else {
+      topicProblem = "topic \(topic): \(kafkaText(found.err))"
+      return nil
+    }
+    return found.partition_cnt
   }
 
   private func serve(_ message: UnsafeMutablePointer<rd_kafka_message_t>) {
@@ -166,41 +294,72 @@ public final class KafkaSource: LiveSource {
           + kafkaText(committed[index].err))
       return nil
     }
+    let wanted = (0..<committed.count).map { wantedStart(committed[$0]) }
     var ends: [Int32: Int64] = [:]
-    if options.untilEnd {
-      guard let found = endOffsets(of: partitions), found.count == partitions.count else { return nil }
+    var earliest: [Int32: Int64] = [:]
+    if options.untilEnd || wanted.contains(where: { $0.offset != nil }) {
+      guard let found = offsets(of: partitions, at: Int64(RD_KAFKA_OFFSET_END)),
+        let first = offsets(of: partitions, at: Int64(RD_KAFKA_OFFSET_BEGINNING)),
+        found.count == partitions.count, first.count == partitions.count
+      else { return nil }
       ends = found
+      earliest = first
     }
     client.health.reached()
     topicProblem = nil
     var starts: [PartitionStart] = []
     var positions: [(topic: String, partition: Int32, offset: Int64)] = []
-    for index in 0..<committed.count {
-      let element = committed[index]
-      let identity = identity(element.partition)
+    for start in wanted {
+      let number = start.identity.partition
+      let failure = start.offset.flatMap {
+        Self.unreachable(start.identity, wanted: $0, earliest: earliest[number], end: ends[number])
+      }
       guard
         let reader = try? KafkaPartitionReader(
-          identity: identity, client: client, schema: schema, endOffset: ends[element.partition])
+          identity: start.identity, client: client, schema: schema,
+          endOffset: options.untilEnd ? ends[number] : nil, failure: failure)
       else {
-        topicProblem = "\(identity.topic)[\(identity.partition)] cannot be read"
+        topicProblem = "\(topic)[\(number)] cannot be read"
         continue
       }
-      readers[identity] = reader
-      var metadata = ""
-      if let bytes = element.metadata {
-        metadata = String(
-          decoding: UnsafeRawBufferPointer(start: bytes, count: element.metadata_size), as: UTF8.self)
-      }
-      let hasOffset = element.offset >= 0
-      starts.append(
-        PartitionStart(
-          reader: reader, committedOffset: hasOffset ? element.offset : nil,
-          metadata: hasOffset ? metadata : ""))
-      positions.append(
-        (identity.topic, identity.partition, hasOffset ? element.offset : Int64(RD_KAFKA_OFFSET_INVALID)))
+      readers[start.identity] = reader
+      starts.append(PartitionStart(reader: reader, committedOffset: start.offset, metadata: start.metadata))
+      guard failure == nil else { continue }
+      let otherwise = options.fromBeginning ? RD_KAFKA_OFFSET_BEGINNING : RD_KAFKA_OFFSET_END
+      positions.append((topic, number, start.offset ?? Int64(otherwise)))
     }
     assign(positions)
     return starts
+  }
+
+  /// Where a partition shall start: nil where nothing was committed and nobody says otherwise.
+  private func wantedStart(
+    _ committed: rd_kafka_topic_partition_t
+  ) -> (identity: PartitionIdentity, offset: Int64?, metadata: String) {
+    let identity = identity(committed.partition)
+    let offset = committed.offset >= 0 ? committed.offset : nil
+    var metadata = ""
+    if offset != nil, let bytes = committed.metadata {
+      metadata = String(
+        decoding: UnsafeRawBufferPointer(start: bytes, count: committed.metadata_size), as: UTF8.self)
+    }
+    return (identity, options.startOffset?(identity, offset, metadata) ?? offset, metadata)
+  }
+
+  /// Why a partition cannot be read from an offset.
+  static func unreachable(
+    _ identity: PartitionIdentity, wanted: Int64, earliest: Int64?, end: Int64?
+  ) -> String? {
+    let place = "\(identity.topic)[\(identity.partition)]"
+    if let earliest, wanted < earliest {
+      return "\(place): offset \(wanted) is wanted, but the earliest that the topic still has is \(earliest); "
+        + "restore a newer checkpoint, or start anew with another --group"
+    }
+    if let end, wanted > end {
+      return "\(place): offset \(wanted) is wanted, but the topic ends at \(end): it was truncated or made anew; "
+        + "start with another --group"
+    }
+    return nil
   }
 
   private var isCooperative: Bool {
@@ -209,15 +368,33 @@ public final class KafkaSource: LiveSource {
 
   private func assign(_ positions: [(topic: String, partition: Int32, offset: Int64)]) {
     let list = KafkaPartitions(positions)
+    let problem: String?
     if isCooperative {
       let error = rd_kafka_incremental_assign(client.handle, list.list)
-      if let error {
-        topicProblem = String(cString: rd_kafka_error_string(error))
-        rd_kafka_error_destroy(error)
-      }
+      problem = error.map { String(cString: rd_kafka_error_string($0)) }
+      if let error { rd_kafka_error_destroy(error) }
     } else {
       let status = rd_kafka_assign(client.handle, list.list)
-      if status != RD_KAFKA_RESP_ERR_NO_ERROR { topicProblem = kafkaText(status) }
+      problem = status == RD_KAFKA_RESP_ERR_NO_ERROR ? nil : kafkaText(status)
+    }
+    if let problem {
+      topicProblem = problem
+    } else {
+      assigned.formUnion(positions.map { identity($0.partition) })
+    }
+  }
+
+  /// Takes partitions from our consumer. An empty list is an answer to the group too.
+  private func unassign(_ partitions: [PartitionIdentity]) {
+    if isCooperative {
+      // librdkafka refuses the whole list for one that it does not know, and the group would wait for ever.
+      let known = partitions.filter(assigned.contains)
+      let list = KafkaPartitions(known.map { ($0.topic, $0.partition, Int64(RD_KAFKA_OFFSET_INVALID)) })
+      if let error = rd_kafka_incremental_unassign(client.handle, list.list) { rd_kafka_error_destroy(error) }
+      assigned.subtract(known)
+    } else {
+      rd_kafka_assign(client.handle, nil)
+      assigned = []
     }
   }
 
@@ -225,7 +402,7 @@ public final class KafkaSource: LiveSource {
     let lost = Set(partitions)
     beginning.removeAll { lost.contains($0) }
     revoking += partitions
-    let held = partitions.filter { readers[$0] != nil }
+    let held = partitions.filter { readers[$0] != nil }.sorted()
     for identity in held { readers[identity]?.state.values.withLock { $0.isRevoked = true } }
     if held.isEmpty {
       finishRevocation()
@@ -252,25 +429,15 @@ public final class KafkaSource: LiveSource {
       readers[identity]?.state.values.withLock { $0.isRevoked = true }
       readers.removeValue(forKey: identity)?.close()
     }
-    let list = KafkaPartitions(
-      held.map { ($0.topic, $0.partition, Int64(RD_KAFKA_OFFSET_INVALID)) })
-    if isCooperative {
-      if let error = rd_kafka_incremental_unassign(client.handle, list.list) { rd_kafka_error_destroy(error) }
-    } else {
-      rd_kafka_assign(client.handle, nil)
-    }
+    unassign(held)
     beginning += held
   }
 
   private func finishRevocation() {
-    let list = KafkaPartitions(
-      revoking.map { ($0.topic, $0.partition, Int64(RD_KAFKA_OFFSET_INVALID)) })
+    let partitions = revoking
     revoking = []
-    if isCooperative {
-      if let error = rd_kafka_incremental_unassign(client.handle, list.list) { rd_kafka_error_destroy(error) }
-    } else {
-      rd_kafka_assign(client.handle, nil)
-    }
+    owesRelease = false
+    unassign(partitions)
   }
 
   private func pauseUnread(_ now: Int64) {
@@ -303,7 +470,7 @@ public final class KafkaSource: LiveSource {
     let isLost = client.health.state.withLock { $0.unreachable != nil }
     guard !asking.isEmpty || (isLost && !readers.isEmpty) else { return }
     let questioned = asking.isEmpty ? Array(readers.keys.prefix(1)) : Array(asking.keys)
-    guard let ends = endOffsets(of: questioned) else { return }
+    guard let ends = offsets(of: questioned, at: Int64(RD_KAFKA_OFFSET_END)) else { return }
     let now = monotonicNanos()
     for (identity, reader) in asking {
       guard let end = ends[identity.partition] else { continue }
@@ -316,10 +483,10 @@ public final class KafkaSource: LiveSource {
     }
   }
 
-  /// The brokers' end of each partition (the last stable offset); `nil` when they do not answer.
-  private func endOffsets(of partitions: [PartitionIdentity]) -> [Int32: Int64]? {
-    let list = KafkaPartitions(
-      partitions.map { ($0.topic, $0.partition, Int64(RD_KAFKA_OFFSET_END)) })
+  /// The first offset (`RD_KAFKA_OFFSET_BEGINNING`) or the end (the last stable offset) of each partition; `nil`
+  /// when the brokers do not answer.
+  private func offsets(of partitions: [PartitionIdentity], at place: Int64) -> [Int32: Int64]? {
+    let list = KafkaPartitions(partitions.map { ($0.topic, $0.partition, place) })
     let status = rd_kafka_offsets_for_times(client.handle, list.list, Self.questionMillis)
     var ends: [Int32: Int64] = [:]
     if status == RD_KAFKA_RESP_ERR_NO_ERROR {
@@ -329,7 +496,7 @@ public final class KafkaSource: LiveSource {
       }
     }
     if ends.count < partitions.count {
-      client.health.lost("the end of \(topic) cannot be asked for: \(kafkaText(status))")
+      client.health.lost("the offsets of \(topic) cannot be asked for: \(kafkaText(status))")
       return ends.isEmpty ? nil : ends
     }
     client.health.reached()
@@ -341,14 +508,9 @@ public final class KafkaSource: LiveSource {
   /// Blocks until the group's coordinator has answered, for at most ten seconds.
   public func commit(_ points: [CommitPoint]) throws {
     guard !points.isEmpty else { return }
-    let list = KafkaPartitions(points.map { ($0.partition.topic, $0.partition.partition, $0.offset) })
-    for (index, point) in points.enumerated() where !point.metadata.isEmpty {
-      // Freed together with the list.
-      var element = list[index]
-      element.metadata = UnsafeMutableRawPointer(strdup(point.metadata))
-      element.metadata_size = point.metadata.utf8.count
-      list[index] = element
-    }
+    // Offsets that come without a member are taken by a group that has none, whoever committed since.
+    guard KafkaGroupHandle.memberID(client) != nil else { throw expelled(nil) }
+    let list = KafkaPartitions(points)
     guard let queue = rd_kafka_queue_new(client.handle) else { throw KafkaFailure("out of memory") }
     defer { rd_kafka_queue_destroy(queue) }
     let status = rd_kafka_commit_queue(client.handle, list.list, queue, nil, nil)
@@ -366,9 +528,30 @@ public final class KafkaSource: LiveSource {
         error = answer.pointee.elems[index].err
       }
     }
-    if error != RD_KAFKA_RESP_ERR_NO_ERROR {
+    switch error {
+    case RD_KAFKA_RESP_ERR_NO_ERROR: return
+    case RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID, RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION,
+      RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID:
+      throw expelled(error)
+    default:
       throw KafkaFailure("offsets of group \(options.group) were not committed: \(kafkaText(error))")
     }
+  }
+
+  private func expelled(_ error: rd_kafka_resp_err_t?) -> GroupFenced {
+    if options.ownership == .standby(leads: false) {
+      // Our consumer may hold nothing by the group's count, and then nobody would tell us that we have to let go.
+      hasAssignment = false
+    }
+    let reason = error.map(kafkaText) ?? "this process is not a member at the moment"
+    return GroupFenced(
+      "offsets of group \(options.group) were not committed: \(reason)",
+      isFinal: error == RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID)
+  }
+
+  public func groupHandle() throws -> any ConsumerGroupHandle {
+    guard let handle = KafkaGroupHandle(client, group: options.group) else { throw expelled(nil) }
+    return handle
   }
 
   public func lagRecords() -> [PartitionIdentity: Int64] {
@@ -396,7 +579,8 @@ public final class KafkaSource: LiveSource {
     for reader in readers.values {
       if let text = reader.state.values.withLock({ $0.problem }) { return text }
     }
-    return hasAssignment && beginning.isEmpty ? nil : "waiting for partitions of \(topic)"
+    let isWaiting = !hasAssignment || !beginning.isEmpty || (mustCount && holdsLead)
+    return isWaiting ? "waiting for partitions of \(topic)" : nil
   }
 
   /// Leaves the group. Workers must have stopped reading.
@@ -409,7 +593,7 @@ public final class KafkaSource: LiveSource {
     }
     readers = [:]
     // The group still waits for our answers to what it said last.
-    if !revoking.isEmpty { finishRevocation() }
+    if !revoking.isEmpty || owesRelease { finishRevocation() }
     if !beginning.isEmpty { assign([]) }
     context.isClosing = true
     rd_kafka_consumer_close(client.handle)
@@ -420,7 +604,8 @@ public final class KafkaSource: LiveSource {
 private final class Rebalances: KafkaContext {
   enum Change {
     case assign([Int32])
-    case revoke([Int32])
+    /// Lost: the group gave them away already.
+    case revoke([Int32], isLost: Bool)
   }
   private var changes: [Change] = []
   /// While the consumer leaves there is nobody left to ask: partitions are given back at once.
@@ -436,15 +621,22 @@ private final class Rebalances: KafkaContext {
     _ partitions: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?
   ) {
     guard let partitions else { return }
-    if isClosing {
-      if rd_kafka_rebalance_protocol(handle).map({ String(cString: $0) }) == "COOPERATIVE" {
-        if let error = rd_kafka_incremental_unassign(handle, partitions) { rd_kafka_error_destroy(error) }
-      } else {
-        rd_kafka_assign(handle, nil)
-      }
+    if isClosing { return giveBack(handle) }
+    let numbers = (0..<Int(partitions.pointee.cnt)).map { partitions.pointee.elems[$0].partition }
+    changes.append(
+      code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS
+        ? .assign(numbers) : .revoke(numbers, isLost: rd_kafka_assignment_lost(handle) != 0))
+  }
+
+  /// What our consumer has, which need not be what the group takes.
+  private func giveBack(_ handle: OpaquePointer?) {
+    guard rd_kafka_rebalance_protocol(handle).map({ String(cString: $0) }) == "COOPERATIVE" else {
+      rd_kafka_assign(handle, nil)
       return
     }
-    let numbers = (0..<Int(partitions.pointee.cnt)).map { partitions.pointee.elems[$0].partition }
-    changes.append(code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS ? .assign(numbers) : .revoke(numbers))
+    var held: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?
+    guard rd_kafka_assignment(handle, &held) == RD_KAFKA_RESP_ERR_NO_ERROR, let held else { return }
+    if let error = rd_kafka_incremental_unassign(handle, held) { rd_kafka_error_destroy(error) }
+    rd_kafka_topic_partition_list_destroy(held)
   }
 }

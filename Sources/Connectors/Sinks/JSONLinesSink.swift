@@ -1,21 +1,31 @@
 import Glibc
 import Runtime
+import Synchronization
 
 /// Writes records as JSON lines to standard output or a file, in the order in which they come.
 ///
 /// Lines are gathered in a buffer of 64 KiB and written when it is full and at each flush; a line is never
-/// torn between two files' worth of output, but a reader of a pipe may see it in two parts.
+/// torn between two files' worth of output, but a reader of a pipe may see it in two parts. `complete` writes
+/// everything that is there, which may be more than it has to.
 public final class JSONLinesSink: RecordSink {
   private let descriptor: Int32
   private let name: String
   private let ownsDescriptor: Bool
   private let syncs: Bool
-  private var buffer: [UInt8] = []
   private static let bufferBytes = 64 * 1024
-  private var isClosed = false
+
+  private struct State {
+    var buffer: [UInt8] = []
+    var isClosed = false
+    var recordCount = 0
+    var byteCount = 0
+  }
+  /// `complete` comes while another thread writes.
+  private let state = Mutex(State())
+
   /// Records and bytes written so far.
-  public private(set) var recordCount = 0
-  public private(set) var byteCount = 0
+  public var recordCount: Int { state.withLock { $0.recordCount } }
+  public var byteCount: Int { state.withLock { $0.byteCount } }
 
   /// Standard output. A reader that goes away is a `SinkFailure` with `isClosedPipe`, not a signal: SIGPIPE
   /// is ignored from here on.
@@ -25,7 +35,7 @@ public final class JSONLinesSink: RecordSink {
     name = "standard output"
     ownsDescriptor = false
     syncs = false
-    buffer.reserveCapacity(Self.bufferBytes)
+    state.withLock { $0.buffer.reserveCapacity(Self.bufferBytes) }
   }
 
   /// A file, made anew or, with `appends`, continued. With `syncs`, `flush` waits until the disk has it.
@@ -36,22 +46,25 @@ public final class JSONLinesSink: RecordSink {
     ownsDescriptor = true
     self.syncs = syncs
     guard descriptor >= 0 else { throw SinkFailure("cannot write to \(path): \(errnoText())") }
-    buffer.reserveCapacity(Self.bufferBytes)
+    state.withLock { $0.buffer.reserveCapacity(Self.bufferBytes) }
   }
 
   deinit { close() }
 
   public func write(_ batch: OutputBatch) throws {
-    for entry in batch.entries {
-      buffer.append(contentsOf: batch.bytes[entry.start..<entry.start + entry.length])
-      buffer.append(0x0a)
-      recordCount += 1
-      if buffer.count >= Self.bufferBytes { try drain() }
+    try state.withLock { state in
+      for entry in batch.entries {
+        state.buffer.append(contentsOf: batch.bytes[entry.start..<entry.start + entry.length])
+        state.buffer.append(0x0a)
+        state.recordCount += 1
+        if state.buffer.count >= Self.bufferBytes { try drain(&state) }
+      }
     }
   }
 
   public func flush() throws {
-    try drain()
+    try state.withLock { try drain(&$0) }
+    // Not under the lock: a disk may take its time, and lines go on meanwhile.
     if syncs && fdatasync(descriptor) != 0 && errno != EINVAL && errno != EROFS {
       throw SinkFailure("cannot write to \(name): \(errnoText())")
     }
@@ -60,22 +73,24 @@ public final class JSONLinesSink: RecordSink {
   public var problem: String? { nil }
 
   public func close() {
-    guard !isClosed else { return }
-    isClosed = true
-    try? drain()
-    if ownsDescriptor { Glibc.close(descriptor) }
+    state.withLock { state in
+      guard !state.isClosed else { return }
+      state.isClosed = true
+      try? drain(&state)
+      if ownsDescriptor { Glibc.close(descriptor) }
+    }
   }
 
   /// Writes the whole buffer. What was written before a failure is taken off it, so that nothing is written
   /// twice.
-  private func drain() throws {
+  private func drain(_ state: inout State) throws {
     var written = 0
     defer {
-      buffer.removeFirst(written)
-      byteCount += written
+      state.buffer.removeFirst(written)
+      state.byteCount += written
     }
-    while written < buffer.count {
-      let count = buffer.withUnsafeBytes {
+    while written < state.buffer.count {
+      let count = state.buffer.withUnsafeBytes {
         Glibc.write(descriptor, $0.baseAddress.map { $0 + written }, $0.count - written)
       }
       if count >= 0 {
@@ -85,7 +100,7 @@ public final class JSONLinesSink: RecordSink {
         var ready = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
         Glibc.poll(&ready, 1, -1)
       } else if errno == EPIPE {
-        buffer.removeAll(keepingCapacity: true)
+        state.buffer.removeAll(keepingCapacity: true)
         written = 0
         throw SinkFailure("\(name) was closed by its reader", isClosedPipe: true)
       } else if errno != EINTR {

@@ -51,12 +51,62 @@ class AggregateState {
   ) {}
 
   var bytes: Int { 0 }
+
+  // MARK: Checkpoints
+
+  /// What the stored bytes are. A number is never used again for anything else.
+  var kind: UInt8 { preconditionFailure("an aggregate state without a kind") }
+
+  /// The same state, to go on by itself: later results are the same, bit for bit.
+  func copy() -> AggregateState { preconditionFailure("an aggregate state without a copy") }
+
+  /// Writes all groups that `ensure` has made room for.
+  func encode(into writer: StateWriter) {}
+
+  /// Reads what `encode` wrote of `groups` groups. On a fresh state.
+  func restore(from reader: inout StateReader, groups: Int) throws(StateCorruption) {}
 }
 
 /// State of an aggregate that outlives a pane, by key.
 class AggregateCarry {
+  /// Captures that share it: it is copied before it is changed while there are any.
+  let holds = CaptureHolds()
+
   var bytes: Int { 0 }
+  func copy() -> AggregateCarry { preconditionFailure("a carry without a copy") }
+  func encode(into writer: StateWriter) {}
+  /// Adds the keys in `scope` of what `encode` wrote.
+  func restore(from reader: inout StateReader, scope: KeyScope) throws(StateCorruption) {}
 }
+
+extension StateReader {
+  /// One element a group.
+  mutating func array<T: BitwiseCopyable>(of type: T.Type, groups: Int) throws(StateCorruption) -> NativeArray<T> {
+    let array = try array(of: type)
+    guard array.count == groups else {
+      throw StateCorruption("the state has \(array.count) aggregates for \(groups) keys")
+    }
+    return array
+  }
+
+  /// One flag a group.
+  mutating func flags(groups: Int) throws(StateCorruption) -> NativeArray<UInt8> {
+    let flags = try array(of: UInt8.self, groups: groups)
+    for index in 0..<groups where flags[index] > 1 {
+      throw StateCorruption("a flag of the state is \(flags[index])")
+    }
+    return flags
+  }
+}
+
+/// Most rows that a stored count may name: sums of many of them are still far from the end of Int64.
+let storedCountMax: Int64 = 1 << 50
+
+/// Times that stored state may name: event times, and ends of windows over them. Two of them can be subtracted.
+let storedTimes: ClosedRange<Int64> = {
+  let slack: Int64 = 400 * 86_400 * 1_000_000_000
+  return eventTimeNanos.lowerBound - slack...eventTimeNanos.upperBound + slack
+}()
 
 /// Calls `body(row, group)` for each row whose argument is not null.
 @inline(__always)

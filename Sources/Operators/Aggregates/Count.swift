@@ -55,4 +55,15 @@ final class CountState: AggregateState {
   }
 
   override var bytes: Int { counts.count * 8 }
+
+  override var kind: UInt8 { 1 }
+  override func copy() -> AggregateState {
+    let copy = CountState()
+    copy.counts = NativeArray(copying: counts)
+    return copy
+  }
+  override func encode(into writer: StateWriter) { writer.append(counts) }
+  override func restore(from reader: inout StateReader, groups: Int) throws(StateCorruption) {
+    counts = try reader.array(of: Int64.self, groups: groups)
+  }
 }

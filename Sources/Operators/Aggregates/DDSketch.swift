@@ -22,6 +22,8 @@ enum SketchMapping {
   private static let multiplier = 0.7 / log(gamma)
   /// Moves bins of the smallest magnitudes above zero.
   private static let bias: Int32 = 40_000
+  /// Every bin there is, and then some: runs begin with slack before their lowest.
+  static let bins: ClosedRange<Int32> = -8_192...100_000
 
   /// The bin of a value of at least `smallest`; infinity goes to the bin above the largest double.
   @inline(__always)
@@ -78,6 +80,14 @@ struct BinStore: ~Copyable {
   private var pool = NativeArray<UInt32>()
   /// Free blocks by size class (16 << class words); empty until a block is given back.
   private var free: [[Int]] = []
+
+  init() {}
+
+  init(copying other: borrowing BinStore) {
+    cells = NativeArray(copying: other.cells)
+    pool = NativeArray(copying: other.pool)
+    free = other.free
+  }
 
   var bytes: Int { cells.count * MemoryLayout<Cell>.stride + pool.count * 4 }
 
@@ -281,5 +291,109 @@ struct BinStore: ~Copyable {
       if seen >= rank { return last }
     }
     return last
+  }
+
+  // MARK: Checkpoints
+
+  /// Largest size class: 16 << 8 words hold the longest run.
+  private static let classMax: UInt8 = 8
+
+  /// By group its total, the bin of the first counter (`Int32.min` for a list), the size class of a run, and how many
+  /// words follow from which on; then those words of all groups. Runs are stored without the zeros at their ends.
+  func encode(into writer: StateWriter) {
+    let totals = NativeArray<Int64>(repeating: 0, count: cells.count)
+    let bases = NativeArray<Int32>(repeating: 0, count: cells.count)
+    let classes = NativeArray<UInt8>(repeating: 0, count: cells.count)
+    let firsts = NativeArray<UInt16>(repeating: 0, count: cells.count)
+    let lengths = NativeArray<UInt16>(repeating: 0, count: cells.count)
+    var words = 0
+    for group in 0..<cells.count {
+      let cell = cells[group]
+      let used = usedWords(cell)
+      totals[group] = cell.total
+      bases[group] = cell.base
+      // The block of a list is as large as its length asks for.
+      classes[group] = cell.base == .min ? 0 : cell.capacityClass
+      firsts[group] = UInt16(used.lowerBound)
+      lengths[group] = UInt16(used.count)
+      words += used.count
+    }
+    writer.append(totals)
+    writer.append(bases)
+    writer.append(classes)
+    writer.append(firsts)
+    writer.append(lengths)
+    writer.append(UInt64(words))
+    for group in 0..<cells.count {
+      let start = pool.base + cells[group].offset + Int(firsts[group])
+      writer.append(raw: UnsafeRawBufferPointer(start: start, count: Int(lengths[group]) * 4))
+    }
+  }
+
+  /// The words of a list, or the counters of a run from the first that counts to the last.
+  private func usedWords(_ cell: Cell) -> Range<Int> {
+    guard cell.hasBlock else { return 0..<0 }
+    var first = 0
+    var end = Int(cell.length)
+    if cell.base == .min { return first..<end }
+    while first < end, pool[cell.offset + first] == 0 { first += 1 }
+    while end > first, pool[cell.offset + end - 1] == 0 { end -= 1 }
+    return first..<end
+  }
+
+  init(from reader: inout StateReader, groups: Int) throws(StateCorruption) {
+    let totals = try reader.array(of: Int64.self, groups: groups)
+    let bases = try reader.array(of: Int32.self, groups: groups)
+    let classes = try reader.array(of: UInt8.self, groups: groups)
+    let firsts = try reader.array(of: UInt16.self, groups: groups)
+    let lengths = try reader.array(of: UInt16.self, groups: groups)
+    let words = try reader.array(of: UInt32.self)
+    ensure(groups: groups)
+    var position = 0
+    for group in 0..<groups {
+      let length = Int(lengths[group])
+      guard totals[group] >= 0, totals[group] <= storedCountMax, length <= words.count - position,
+        (length == 0) == (totals[group] == 0)
+      else { throw StateCorruption("a sketch of the state has \(length) words for \(totals[group]) values") }
+      guard length > 0 else { continue }
+      if bases[group] == .min {
+        try restoreList(group, words.base + position, length, total: totals[group])
+      } else {
+        try restoreRun(
+          group, words.base + position, length, first: Int(firsts[group]), base: bases[group], sizeClass: classes[group])
+      }
+      cells.base[group].total = totals[group]
+      position += length
+    }
+    guard position == words.count else { throw StateCorruption("a sketch of the state has too many words") }
+  }
+
+  private mutating func restoreList(
+    _ group: Int, _ bins: UnsafePointer<UInt32>, _ length: Int, total: Int64
+  ) throws(StateCorruption) {
+    guard length <= Int(Self.listMax), total == Int64(length) else {
+      throw StateCorruption("a list of \(length) bins stands for \(total) values")
+    }
+    for index in 0..<length where !SketchMapping.bins.contains(Int32(bitPattern: bins[index])) {
+      throw StateCorruption("bin \(Int32(bitPattern: bins[index])) of the state does not exist")
+    }
+    var sizeClass: UInt8 = 0
+    while 16 << Int(sizeClass) < length { sizeClass += 1 }
+    let offset = allocate(sizeClass: sizeClass)
+    (pool.base + offset).update(from: bins, count: length)
+    cells[group] = Cell(
+      offset: offset, length: UInt32(length), base: .min, capacityClass: sizeClass, hasBlock: true)
+  }
+
+  private mutating func restoreRun(
+    _ group: Int, _ counters: UnsafePointer<UInt32>, _ length: Int, first: Int, base: Int32, sizeClass: UInt8
+  ) throws(StateCorruption) {
+    guard (1...Self.classMax).contains(sizeClass), first + length <= 16 << Int(sizeClass),
+      SketchMapping.bins.contains(base), counters[0] > 0, counters[length - 1] > 0
+    else { throw StateCorruption("a run of the state does not fit its block") }
+    let offset = allocate(sizeClass: sizeClass)
+    (pool.base + offset + first).update(from: counters, count: length)
+    cells[group] = Cell(
+      offset: offset, length: 16 << UInt32(sizeClass), base: base, capacityClass: sizeClass, hasBlock: true)
   }
 }

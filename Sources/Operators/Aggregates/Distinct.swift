@@ -51,6 +51,73 @@ final class DistinctState: AggregateState {
 
   override var bytes: Int { cells.count * MemoryLayout<Cell>.stride + pool.count * 4 }
 
+  override var kind: UInt8 { 7 }
+
+  override func copy() -> AggregateState {
+    let copy = DistinctState()
+    copy.cells = NativeArray(copying: cells)
+    copy.pool = NativeArray(copying: pool)
+    copy.free = free
+    return copy
+  }
+
+  /// By group its form (0 a set, 1 a set with hash 0, 2 dense) and the size of the set; then the hashes of all sets,
+  /// ascending in each, so that equal sets are equal bytes; then the registers of the dense ones.
+  override func encode(into writer: StateWriter) {
+    let forms = NativeArray<UInt8>(repeating: 0, count: cells.count)
+    let counts = NativeArray<UInt16>(repeating: 0, count: cells.count)
+    var hashes = NativeArray<UInt32>()
+    for group in 0..<cells.count {
+      let cell = cells[group]
+      forms[group] = cell.isDense ? 2 : (cell.hasZero ? 1 : 0)
+      guard !cell.isDense, cell.count > 0 else { continue }
+      counts[group] = UInt16(cell.count)
+      for hash in members(cell).sorted() where hash != 0 { hashes.append(hash) }
+    }
+    writer.append(forms)
+    writer.append(counts)
+    writer.append(hashes)
+    for group in 0..<cells.count where cells[group].isDense {
+      writer.append(
+        raw: UnsafeRawBufferPointer(start: registers(at: cells[group].offset), count: Self.registers))
+    }
+  }
+
+  override func restore(from reader: inout StateReader, groups: Int) throws(StateCorruption) {
+    let forms = try reader.array(of: UInt8.self, groups: groups)
+    let counts = try reader.array(of: UInt16.self, groups: groups)
+    let hashes = try reader.array(of: UInt32.self)
+    cells = NativeArray(repeating: Cell(), count: groups)
+    var position = 0
+    for group in 0..<groups {
+      let count = Int(counts[group])
+      guard forms[group] <= 2, count <= hashes.count - position,
+        count <= (forms[group] == 2 ? 0 : Int(Self.setMax))
+      else { throw StateCorruption("a set of the state has \(count) hashes") }
+      cells.base[group].hasZero = forms[group] == 1
+      var before: UInt32 = 0
+      for index in position..<position + count {
+        guard hashes[index] > before else { throw StateCorruption("a set of the state is not in order") }
+        before = hashes[index]
+        add(before, to: group)
+      }
+      position += count
+    }
+    guard position == hashes.count else { throw StateCorruption("a set of the state has too many hashes") }
+    for group in 0..<groups where forms[group] == 2 { try restoreRegisters(group, from: &reader) }
+  }
+
+  private func restoreRegisters(_ group: Int, from reader: inout StateReader) throws(StateCorruption) {
+    let offset = allocate(sizeClass: Self.denseClass)
+    let target = registers(at: offset)
+    try reader.bytes(into: UnsafeMutableRawBufferPointer(start: target, count: Self.registers))
+    for index in 0..<Self.registers where target[index] > UInt8(Self.tailBits) + 1 {
+      throw StateCorruption("a register of the state is \(target[index])")
+    }
+    cells[group] = Cell(
+      offset: offset, count: 0, capacityClass: Self.denseClass, hasBlock: true, isDense: true)
+  }
+
   override func update(
     _ column: Column?, times: UnsafePointer<Int64>, rows: UnsafePointer<Int32>,
     groups: UnsafePointer<Int32>, count: Int
@@ -208,7 +275,8 @@ final class DistinctState: AggregateState {
     var z = m * Self.tau(1 - histogram[Int(Self.tailBits) + 1] / m)
     for rank in stride(from: Int(Self.tailBits), through: 1, by: -1) { z = 0.5 * (z + histogram[rank]) }
     z += m * Self.sigma(histogram[0] / m)
-    return Int64((m * m / (2 * log(2) * z)).rounded())
+    // Registers that are all full have no finite estimate; there are no more than 2^32 hashes.
+    return Int64(min((m * m / (2 * log(2) * z)).rounded(), 1e15))
   }
 
   private static func sigma(_ start: Double) -> Double {

@@ -35,6 +35,9 @@ private func extremeSpec(_ name: String, _ summary: String) -> AggregateFunction
 
 /// Extremes of one stored type. A column never holds NaN, so values are totally ordered; `present` tells a group that has
 /// seen none from one whose extreme is the starting value.
+///
+/// A generic class is called through its vtable, which holds unspecialised methods: those with a loop over rows are
+/// specialised by name.
 private final class ExtremeState<Stored: Comparable & BitwiseCopyable>: AggregateState {
   private var values = NativeArray<Stored>()
   private var present = NativeArray<UInt8>()
@@ -52,6 +55,8 @@ private final class ExtremeState<Stored: Comparable & BitwiseCopyable>: Aggregat
     present.grow(to: count, filling: 0)
   }
 
+  @_specialize(where Stored == Int64)
+  @_specialize(where Stored == Double)
   override func update(
     _ column: Column?, times: UnsafePointer<Int64>, rows: UnsafePointer<Int32>,
     groups: UnsafePointer<Int32>, count: Int
@@ -73,6 +78,8 @@ private final class ExtremeState<Stored: Comparable & BitwiseCopyable>: Aggregat
     }
   }
 
+  @_specialize(where Stored == Int64)
+  @_specialize(where Stored == Double)
   override func merge(
     _ other: AggregateState, sources: UnsafePointer<Int32>, targets: UnsafePointer<Int32>, count: Int
   ) {
@@ -101,4 +108,25 @@ private final class ExtremeState<Stored: Comparable & BitwiseCopyable>: Aggregat
   }
 
   override var bytes: Int { values.count * 9 }
+
+  /// 16 and 17: least and greatest int; 18 and 19: least and greatest double.
+  override var kind: UInt8 { (Stored.self == Int64.self ? 16 : 18) + (wantsMax ? 1 : 0) }
+  override func copy() -> AggregateState {
+    let copy = ExtremeState(wantsMax: wantsMax, start: start)
+    copy.values = NativeArray(copying: values)
+    copy.present = NativeArray(copying: present)
+    return copy
+  }
+  override func encode(into writer: StateWriter) {
+    writer.append(values)
+    writer.append(present)
+  }
+  override func restore(from reader: inout StateReader, groups: Int) throws(StateCorruption) {
+    values = try reader.array(of: Stored.self, groups: groups)
+    // Only NaN differs from itself.
+    for group in 0..<groups where values[group] != values[group] {
+      throw StateCorruption("an extreme of the state is no number")
+    }
+    present = try reader.flags(groups: groups)
+  }
 }

@@ -134,4 +134,58 @@ private final class EdgeState: AggregateState {
   }
 
   override var bytes: Int { cells.count * MemoryLayout<Cell>.stride + strings.count * 16 + arena.bytes }
+
+  /// 32 to 35: the first value, by its type; 36 to 39: the last.
+  override var kind: UInt8 { (wantsLast ? 36 : 32) + type.rawValue }
+
+  override func copy() -> AggregateState {
+    let copy = EdgeState(type: type, wantsLast: wantsLast)
+    copy.cells = NativeArray(copying: cells)
+    copy.strings = NativeArray(copying: strings)
+    copy.arena = ByteArena(sharing: arena)
+    copy.liveBytes = liveBytes
+    return copy
+  }
+
+  override func encode(into writer: StateWriter) {
+    let times = NativeArray<Int64>(repeating: 0, count: cells.count)
+    let words = NativeArray<UInt64>(repeating: 0, count: cells.count)
+    let flags = NativeArray<UInt8>(repeating: 0, count: cells.count)
+    for group in 0..<cells.count {
+      let cell = cells[group]
+      times[group] = cell.time
+      words[group] = cell.word
+      flags[group] = cell.isPresent ? 1 : 0
+    }
+    writer.append(flags)
+    writer.append(times)
+    if type == .string {
+      encodeTexts(count: strings.count, into: writer) { strings[$0] }
+    } else {
+      writer.append(words)
+    }
+  }
+
+  override func restore(from reader: inout StateReader, groups: Int) throws(StateCorruption) {
+    let flags = try reader.flags(groups: groups)
+    let times = try reader.array(of: Int64.self, groups: groups)
+    cells = NativeArray(repeating: Cell(), count: groups)
+    for group in 0..<groups {
+      cells.base[group].isPresent = flags[group] != 0
+      cells.base[group].time = times[group]
+    }
+    if type == .string {
+      strings = try reader.texts(count: groups, into: &arena)
+      for group in 0..<groups { liveBytes += Int(strings[group].length) }
+      return
+    }
+    let words = try reader.array(of: UInt64.self, groups: groups)
+    for group in 0..<groups {
+      if type == .bool, words[group] > 1 { throw StateCorruption("a bool of the state is \(words[group])") }
+      if type == .float64, Double(bitPattern: words[group]).isNaN {
+        throw StateCorruption("a value of the state is no number")
+      }
+      cells.base[group].word = words[group]
+    }
+  }
 }

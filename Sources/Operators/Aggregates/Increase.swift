@@ -124,6 +124,53 @@ final class IncreaseState: AggregateState {
   }
 
   override var bytes: Int { samples.count * 24 + growths.count * 16 }
+
+  override var kind: UInt8 { 5 }
+
+  override func copy() -> AggregateState {
+    let copy = IncreaseState()
+    copy.samples = NativeArray(copying: samples)
+    copy.growths = NativeArray(copying: growths)
+    return copy
+  }
+
+  override func encode(into writer: StateWriter) {
+    let amounts = NativeArray<Double>(repeating: 0, count: growths.count)
+    let flags = NativeArray<UInt8>(repeating: 0, count: growths.count)
+    for group in 0..<growths.count {
+      amounts[group] = growths[group].amount
+      flags[group] = growths[group].isPresent ? 1 : 0
+    }
+    writer.append(amounts)
+    writer.append(flags)
+    let groups = NativeArray<Int32>(repeating: 0, count: samples.count)
+    let times = NativeArray<Int64>(repeating: 0, count: samples.count)
+    let values = NativeArray<Double>(repeating: 0, count: samples.count)
+    for index in 0..<samples.count {
+      groups[index] = samples[index].group
+      times[index] = samples[index].time
+      values[index] = samples[index].value
+    }
+    writer.append(groups)
+    writer.append(times)
+    writer.append(values)
+  }
+
+  override func restore(from reader: inout StateReader, groups: Int) throws(StateCorruption) {
+    let amounts = try reader.array(of: Double.self, groups: groups)
+    let flags = try reader.flags(groups: groups)
+    growths = NativeArray(repeating: Growth(), count: groups)
+    for group in 0..<groups { growths[group] = Growth(amount: amounts[group], isPresent: flags[group] != 0) }
+    let places = try reader.array(of: Int32.self)
+    let times = try reader.array(of: Int64.self, groups: places.count)
+    let values = try reader.array(of: Double.self, groups: places.count)
+    for index in 0..<places.count {
+      guard places[index] >= 0, places[index] < groups, storedTimes.contains(times[index]) else {
+        throw StateCorruption("a sample of the state belongs nowhere")
+      }
+      samples.append(Sample(time: times[index], value: values[index], group: places[index]))
+    }
+  }
 }
 
 /// The last sample of each counter.
@@ -172,4 +219,29 @@ private final class IncreaseCarry: AggregateCarry {
   }
 
   override var bytes: Int { table.bytes + last.count * MemoryLayout<Last>.stride }
+
+  override func copy() -> AggregateCarry {
+    let copy = IncreaseCarry(keyTypes: table.keyTypes, lookback: lookback)
+    copy.table = GroupTable(copying: table)
+    copy.last = NativeArray(copying: last)
+    return copy
+  }
+
+  override func encode(into writer: StateWriter) {
+    table.encode(into: writer)
+    writer.append(last)
+  }
+
+  override func restore(from reader: inout StateReader, scope: KeyScope) throws(StateCorruption) {
+    let stored = try GroupTable(keyTypes: table.keyTypes, from: &reader)
+    let samples = try reader.array(of: Last.self, groups: stored.count)
+    for group in 0..<stored.count {
+      let time = samples[group].time
+      guard time == beforeAllTime || storedTimes.contains(time) else {
+        throw StateCorruption("a sample of the state is of no time")
+      }
+      guard scope.owns(stored.hash(of: group)) else { continue }
+      last[slot(of: group, in: stored)] = samples[group]
+    }
+  }
 }

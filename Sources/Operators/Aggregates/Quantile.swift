@@ -119,4 +119,37 @@ final class QuantileState: AggregateState {
   }
 
   override var bytes: Int { zeros.count * 8 + positive.bytes + (negative?.store.bytes ?? 0) }
+
+  override var kind: UInt8 { 6 }
+
+  override func copy() -> AggregateState {
+    let copy = QuantileState()
+    copy.zeros = NativeArray(copying: zeros)
+    copy.positive = BinStore(copying: positive)
+    if let negative {
+      let box = BinStoreBox()
+      box.store = BinStore(copying: negative.store)
+      copy.negative = box
+    }
+    return copy
+  }
+
+  override func encode(into writer: StateWriter) {
+    writer.append(zeros)
+    positive.encode(into: writer)
+    writer.append(negative != nil)
+    negative?.store.encode(into: writer)
+  }
+
+  override func restore(from reader: inout StateReader, groups: Int) throws(StateCorruption) {
+    zeros = try reader.array(of: Int64.self, groups: groups)
+    for group in 0..<groups where zeros[group] < 0 || zeros[group] > storedCountMax {
+      throw StateCorruption("a count of the state is \(zeros[group])")
+    }
+    positive = try BinStore(from: &reader, groups: groups)
+    guard try reader.bool() else { return }
+    let box = BinStoreBox()
+    box.store = try BinStore(from: &reader, groups: groups)
+    negative = box
+  }
 }

@@ -84,4 +84,15 @@ final class MomentsState: AggregateState {
   }
 
   override var bytes: Int { cells.count * MemoryLayout<Cell>.stride }
+
+  override var kind: UInt8 { 4 }
+  override func copy() -> AggregateState {
+    let copy = MomentsState()
+    copy.cells = NativeArray(copying: cells)
+    return copy
+  }
+  override func encode(into writer: StateWriter) { writer.append(cells) }
+  override func restore(from reader: inout StateReader, groups: Int) throws(StateCorruption) {
+    cells = try reader.array(of: Cell.self, groups: groups)
+  }
 }

@@ -66,6 +66,17 @@ final class IntSumState: AggregateState {
   }
 
   override var bytes: Int { sums.count * 8 }
+
+  override var kind: UInt8 { 2 }
+  override func copy() -> AggregateState {
+    let copy = IntSumState()
+    copy.sums = NativeArray(copying: sums)
+    return copy
+  }
+  override func encode(into writer: StateWriter) { writer.append(sums) }
+  override func restore(from reader: inout StateReader, groups: Int) throws(StateCorruption) {
+    sums = try reader.array(of: Int64.self, groups: groups)
+  }
 }
 
 /// A compensated sum of doubles (Neumaier 1974): the error does not grow with the number of rows.
@@ -147,4 +158,15 @@ final class DoubleSumState: AggregateState {
   }
 
   override var bytes: Int { cells.count * MemoryLayout<Cell>.stride }
+
+  override var kind: UInt8 { 3 }
+  override func copy() -> AggregateState {
+    let copy = DoubleSumState(isMean: isMean)
+    copy.cells = NativeArray(copying: cells)
+    return copy
+  }
+  override func encode(into writer: StateWriter) { writer.append(cells) }
+  override func restore(from reader: inout StateReader, groups: Int) throws(StateCorruption) {
+    cells = try reader.array(of: Cell.self, groups: groups)
+  }
 }

@@ -43,13 +43,15 @@ public struct Alert: RowTaskDefinition {
     self.windowNanos = windowNanos
   }
 
-  public func makeTask(_ context: TaskContext) -> RowTask { AlertTask(self, context.output) }
+  public func makeTask(_ context: TaskContext) -> RowTask { AlertTask(self, context) }
 }
 
-private final class AlertTask: RowTask {
+final class AlertTask: RowTask {
   /// An alert that is pending or firing.
-  private struct Instance {
+  struct Instance {
     var state: AlertState
+    /// Of its keys, as the window's group table has it: which shard owns the alert.
+    var hash: UInt64
     /// The last evaluation at which it had a row.
     var seen: Int64
     /// `"labels":{…}`, made once.
@@ -58,16 +60,22 @@ private final class AlertTask: RowTask {
     var evidence: [UInt8]
   }
 
-  private let definition: Alert
+  let definition: Alert
   private let output: RecordWriter
-  private var active: [[UInt8]: Instance] = [:]
+  var active: [[UInt8]: Instance] = [:]
   private var key: [UInt8] = []
+  private var keyColumns = KeyColumns()
+  /// In the order of the window's keys, which its hash follows.
+  private let keySlots: [Int]
   private let origin: RecordOrigin
 
-  init(_ definition: Alert, _ output: RecordWriter) {
+  init(_ definition: Alert, _ context: TaskContext) {
     self.definition = definition
-    self.output = output
+    output = context.output
+    keySlots = definition.keys.map(\.slot).sorted()
     origin = RecordOrigin(.alert, rule: definition.rule, name: definition.name)
+    super.init()
+    context.register(stateful: self)
   }
 
   override var isQuiet: Bool { active.isEmpty }
@@ -92,7 +100,8 @@ private final class AlertTask: RowTask {
       guard isTrue else { return }
       let (state, report) = AlertState.begin(at: time, forNanos: definition.forNanos)
       let instance = Instance(
-        state: state, seen: time, labels: labels(batch, row), evidence: evidence(batch, row))
+        state: state, hash: hash(batch, row), seen: time, labels: labels(batch, row),
+        evidence: evidence(batch, row))
       active[key] = instance
       write(report, instance, key: key, time: time)
       return
@@ -123,6 +132,14 @@ private final class AlertTask: RowTask {
       if let report { write(report, instance, key: key, time: end) }
       active[key] = isOver ? nil : instance
     }
+  }
+
+  private func hash(_ batch: Batch, _ row: Int) -> UInt64 {
+    var place = Int32(row)
+    var hash: UInt64 = 0
+    keyColumns.bind(batch, slots: keySlots)
+    keyColumns.hashRows(&place, count: 1, into: &hash)
+    return hash
   }
 
   private func labels(_ batch: Batch, _ row: Int) -> [UInt8] {

@@ -71,6 +71,7 @@ final class DispatchTask: RowTask {
   }
 
   override func windowEnded(_ end: Int64) { for branch in branches { branch.windowEnded(end) } }
+  override func windowSkipped(_ end: Int64) { for branch in branches { branch.windowSkipped(end) } }
   override var isQuiet: Bool { branches.allSatisfy(\.isQuiet) }
   override var holdSince: Int64? { branches.compactMap(\.holdSince).min() }
 }

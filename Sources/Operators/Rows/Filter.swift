@@ -25,6 +25,7 @@ final class FilterTask: RowTask {
   }
 
   override func windowEnded(_ end: Int64) { rows.windowEnded(end) }
+  override func windowSkipped(_ end: Int64) { rows.windowSkipped(end) }
   override var isQuiet: Bool { rows.isQuiet }
   override var holdSince: Int64? { rows.holdSince }
 }

@@ -88,6 +88,7 @@ final class RowSetTask: RowTask {
   }
 
   override func windowEnded(_ end: Int64) { for child in children { child.windowEnded(end) } }
+  override func windowSkipped(_ end: Int64) { for child in children { child.windowSkipped(end) } }
   override var isQuiet: Bool { children.allSatisfy(\.isQuiet) }
   override var holdSince: Int64? { children.compactMap(\.holdSince).min() }
 }

@@ -6,6 +6,22 @@ import Runtime
 ///
 /// Every rule with the same rows and keys shares it: each distinct aggregate is kept once, whatever windows and streams ask
 /// for it.
+///
+/// What a checkpoint keeps of it when the rules have changed in between. `operatorID` comes from the rows and the keys
+/// alone, so the stored state is that of the same rows by the same keys, but its aggregates, windows and panes may be others:
+///
+/// - An aggregate is kept when a state of the same `State.id` (and of the same stored form) is there; others are dropped.
+/// - A window is kept when one of the same size and hop was there: it goes on where it was.
+/// - A window that was not there begins with its first one that starts at or after the barrier (the level's watermark
+///   then); with `increase` whose look-back has grown, that much later.
+/// - A window with an aggregate that was not there begins with its first one that starts behind every row that had been
+///   read at the barrier: behind the level's watermark rounded up to a stored pane, and behind each stored pane; for
+///   `increase` that much later again. The window's other aggregates wait with it, and so do its alerts.
+/// - Panes keep the length that they were stored with. While panes of the old length are still open, panes of both lengths
+///   are put together into ones of their least common multiple; every window that was there before is made of whole ones
+///   of those, a new one that would cut one in two begins behind them.
+/// - Windows over the rows of a window that is not evaluated for one of these reasons are not evaluated either.
+/// - Other types of keys are `StateCorruption`: the planner gives such an operator another id.
 public struct PaneAggregation: ExchangeDefinition, RowTaskDefinition {
   /// One aggregate's state: all that call the same function on the same rows share it.
   public struct State: Sendable, Hashable {
@@ -68,7 +84,9 @@ public struct PaneAggregation: ExchangeDefinition, RowTaskDefinition {
   public var paneNanos: Int64
   public var keySlots: [Int]
   public var keyTypes: [PhysicalType]
-  public var states: [State]
+  public let states: [State]
+  /// The functions of `states`, looked up once: panes are made by the thousand.
+  private let functions: [any AggregateFunction.Type]
   public var windows: [Window]
   /// Types of all slots of the rows that come in; at level 1 and up, where rows travel between shards.
   public var inputTypes: [PhysicalType]
@@ -78,6 +96,11 @@ public struct PaneAggregation: ExchangeDefinition, RowTaskDefinition {
   public var upstreamKeySlots: [Int]
   /// How far back before a row's time the windows reach that it comes from.
   public var upstreamNanos: Int64
+  /// Most keys in a pane of one partition. Rows of further keys are counted and dropped: in the order of offsets and
+  /// before anything is exchanged, so that neither batches nor workers change which.
+  public var keyLimit = Int.max
+  /// Where neither the rule nor the command line says anything.
+  public static let keyLimitDefault = 1_000_000
 
   public init(
     exchange: Int, paneNanos: Int64, keySlots: [Int], keyTypes: [PhysicalType], states: [State],
@@ -89,6 +112,12 @@ public struct PaneAggregation: ExchangeDefinition, RowTaskDefinition {
     self.keySlots = keySlots
     self.keyTypes = keyTypes
     self.states = states
+    functions = states.map { state in
+      guard let function = aggregateFunctions[state.function] else {
+        preconditionFailure("the checker let an unknown aggregate `\(state.function)` through")
+      }
+      return function
+    }
     self.windows = windows
     self.inputTypes = inputTypes
     self.isOverWindows = isOverWindows
@@ -106,6 +135,11 @@ public struct PaneAggregation: ExchangeDefinition, RowTaskDefinition {
     Self.lookbackNanos(functions: states.map(\.function), windowNanos: windows.map(\.sizeNanos))
   }
 
+  /// The same for one state.
+  func lookbackNanos(state: Int) -> Int64 {
+    Self.lookbackNanos(functions: [states[state].function], windowNanos: windows.map(\.sizeNanos))
+  }
+
   /// The same, from the names of the aggregates and the sizes of the windows.
   public static func lookbackNanos(functions: [String], windowNanos sizes: [Int64]) -> Int64 {
     let longest = sizes.max() ?? 0
@@ -113,12 +147,7 @@ public struct PaneAggregation: ExchangeDefinition, RowTaskDefinition {
   }
 
   func makeStates() -> [AggregateState] {
-    states.map { state in
-      guard let function = aggregateFunctions[state.function] else {
-        preconditionFailure("the checker let an unknown aggregate `\(state.function)` through")
-      }
-      return function.makeState(argument: state.argumentType, constants: state.constants)
-    }
+    zip(states, functions).map { $1.makeState(argument: $0.argumentType, constants: $0.constants) }
   }
 
   /// The side that takes rows: partial aggregates over a source, or the sender of rows over windows.
@@ -133,43 +162,4 @@ public struct PaneAggregation: ExchangeDefinition, RowTaskDefinition {
   }
 
   public func makeKeyed(_ context: TaskContext) -> KeyedTask { WindowTask(self, context) }
-}
-
-/// A pane: its groups and their aggregates.
-final class Pane: PanePartial, @unchecked Sendable {
-  // @unchecked: as PanePartial says.
-  let table: GroupTable
-  let states: [AggregateState]
-  /// The same, to be called without counting references.
-  let calls: ContiguousArray<Unmanaged<AggregateState>>
-
-  init(start: Int64, _ definition: PaneAggregation, expectedGroups: Int = 16) {
-    table = GroupTable(keyTypes: definition.keyTypes, expectedGroups: expectedGroups)
-    states = definition.makeStates()
-    calls = ContiguousArray(states.map { Unmanaged.passUnretained($0) })
-    super.init(start: start)
-  }
-
-  /// Adds the groups of another pane, those whose key belongs to `shard`.
-  func merge(_ other: Pane, shard: Int, shardCount: Int) {
-    var sources: [Int32] = []
-    var targets: [Int32] = []
-    for group in 0..<other.table.count {
-      let hash = other.table.hash(of: group)
-      if shardCount > 1, Self.owner(hash, shardCount) != shard { continue }
-      sources.append(Int32(group))
-      targets.append(Int32(table.assign(group: group, of: other.table)))
-    }
-    for (mine, theirs) in zip(states, other.states) {
-      mine.ensure(groups: table.count)
-      mine.merge(theirs, sources: sources, targets: targets, count: sources.count)
-    }
-  }
-
-  /// The shard that owns a key. The table uses the low bits of the hash; these are the high ones.
-  static func owner(_ hash: UInt64, _ shardCount: Int) -> Int {
-    Int((hash >> 32) % UInt64(shardCount))
-  }
-
-  var bytes: Int { table.bytes + states.reduce(0) { $0 + $1.bytes } }
 }

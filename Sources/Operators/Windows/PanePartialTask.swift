@@ -9,8 +9,11 @@ final class PanePartialTask: PartialTask {
   /// Open panes by partition, ascending by start.
   private var open: [[Pane]] = []
   private let scratch: PaneScratch
+  /// By partition, what the shards must hear of restored panes before they hear of anything else.
+  private var announcements: [Int: [Pane]] = [:]
   /// Start of the pane of the last row seen.
   private var lastPane: Int64 = 0
+  private var droppedRows = 0
   /// What is to be done for each state, in the order of filters, so that each filter is applied once.
   private let steps: ContiguousArray<Step>
 
@@ -103,7 +106,19 @@ final class PanePartialTask: PartialTask {
     pane start: Int64
   ) {
     let pane = openPane(batch.partition, start)
-    pane.table.assign(keys, rows: rows, hashes: hashes, count: count, groups: scratch.groups)
+    var rows = rows
+    var count = count
+    if pane.table.count < definition.keyLimit - count {
+      pane.table.assign(keys, rows: rows, hashes: hashes, count: count, groups: scratch.groups)
+    } else {
+      let kept = pane.table.assign(
+        keys, rows: rows, hashes: hashes, count: count, groups: scratch.groups, limit: definition.keyLimit,
+        kept: scratch.keptRows)
+      droppedRows += count - kept
+      count = kept
+      rows = UnsafePointer(scratch.keptRows)
+      guard count > 0 else { return }
+    }
     let groupCount = pane.table.count
     var chosenRows = rows
     var chosenGroups = UnsafePointer(scratch.groups)
@@ -140,10 +155,20 @@ final class PanePartialTask: PartialTask {
     return kept
   }
 
+  /// The pane of the definition's length to be written to: not one that a capture has yet to read.
   private func openPane(_ partition: Int, _ start: Int64) -> Pane {
     var place = open[partition].count
     while place > 0, open[partition][place - 1].start > start { place -= 1 }
-    if place > 0, open[partition][place - 1].start == start { return open[partition][place - 1] }
+    var known = place
+    while known > 0, open[partition][known - 1].start == start {
+      known -= 1
+      let pane = open[partition][known]
+      guard pane.length == definition.paneNanos else { continue }
+      if !pane.holds.isHeld { return pane }
+      let copy = Pane(copying: pane)
+      open[partition][known] = copy
+      return copy
+    }
     let expected = open[partition].last?.table.count ?? 16
     let pane = Pane(start: start, definition, expectedGroups: expected)
     open[partition].insert(pane, at: place)
@@ -154,15 +179,70 @@ final class PanePartialTask: PartialTask {
     partition: Int, watermark: Int64, emit: (PanePartial) -> Void
   ) {
     guard partition < open.count else { return }
-    while let first = open[partition].first, first.start + definition.paneNanos <= watermark {
-      emit(first)
-      open[partition].removeFirst()
+    if !announcements.isEmpty {
+      for announcement in announcements.removeValue(forKey: partition) ?? [] { emit(announcement) }
     }
+    // As a rule all are of one length, and the first that is open ends the search.
+    var place = 0
+    while place < open[partition].count {
+      let pane = open[partition][place]
+      if pane.end <= watermark {
+        emit(pane)
+        open[partition].remove(at: place)
+      } else {
+        if pane.start >= watermark { return }
+        place += 1
+      }
+    }
+  }
+
+  override var rowsOverLimit: Int { droppedRows }
+
+  override var stateSize: (keys: Int, bytes: Int) {
+    var keys = 0
+    var bytes = 0
+    for panes in open {
+      for pane in panes {
+        keys = max(keys, pane.table.count)
+        bytes += pane.bytes
+      }
+    }
+    return (keys, bytes)
   }
 
   override func firstOpenPane(partition: Int) -> Int64? {
     partition < open.count ? open[partition].first?.start : nil
   }
+
+  // MARK: Checkpoints
+
+  override var operatorID: String { definition.operatorID + "/open" }
+
+  override func capture(partition: Int) -> (any StateCapture)? {
+    guard partition < open.count, !open[partition].isEmpty else { return nil }
+    return OpenPanesCapture(definition, open[partition])
+  }
+
+  override func restore(partition: Int, from reader: inout StateReader) throws {
+    try reader.expect(version: OpenPanesCapture.version, of: "open panes")
+    let layout = try StoredLayout(definition, from: &reader)
+    try restorePanes(partition, layout, KeyScope(shard: 0, shardCount: 1), from: &reader)
+    guard reader.isAtEnd else { throw StateCorruption("the open panes of the state have bytes behind them") }
+  }
+
+  /// Adds the keys in `scope` of a counted list of panes.
+  func restorePanes(
+    _ partition: Int, _ layout: StoredLayout, _ scope: KeyScope, from reader: inout StateReader
+  ) throws(StateCorruption) {
+    while open.count <= partition { open.append([]) }
+    let count = Int(try reader.integer(UInt32.self))
+    for _ in 0..<count { open[partition].restore(try layout.pane(from: &reader), scope, definition) }
+    open[partition].sort(by: Pane.isBefore)
+    announcements[partition] = open[partition].compactMap { $0.announcement(definition) }
+  }
+
+  /// All open panes of a partition.
+  func openPanes(partition: Int) -> [Pane] { partition < open.count ? open[partition] : [] }
 }
 
 /// Memory that pane tasks of one context use in turn while they take a batch.
@@ -175,6 +255,8 @@ private final class PaneScratch {
   /// Rows and groups that pass an aggregate's filter.
   let filteredRows: UnsafeMutablePointer<Int32>
   let filteredGroups: UnsafeMutablePointer<Int32>
+  /// Rows whose keys a pane at its limit still takes.
+  let keptRows: UnsafeMutablePointer<Int32>
 
   init(batchRows: Int) {
     hashes = .allocate(capacity: batchRows)
@@ -183,6 +265,7 @@ private final class PaneScratch {
     paneHashes = .allocate(capacity: batchRows)
     filteredRows = .allocate(capacity: batchRows)
     filteredGroups = .allocate(capacity: batchRows)
+    keptRows = .allocate(capacity: batchRows)
   }
 
   deinit {
@@ -192,5 +275,6 @@ private final class PaneScratch {
     paneHashes.deallocate()
     filteredRows.deallocate()
     filteredGroups.deallocate()
+    keptRows.deallocate()
   }
 }

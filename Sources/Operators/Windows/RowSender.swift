@@ -23,11 +23,18 @@ final class RowSender: RowTask {
     keys.hashRows(selection.rows, count: selection.count, into: hashes)
     for shard in 0..<context.shardCount {
       var rows: [Int] = []
-      for index in 0..<selection.count where Pane.owner(hashes[index], context.shardCount) == shard {
+      for index in 0..<selection.count where KeyGroup.owner(hashes[index], shardCount: context.shardCount) == shard {
         rows.append(Int(selection.rows[index]))
       }
       guard !rows.isEmpty else { continue }
       context.send(copy(rows, of: batch), exchange: definition.exchange, to: shard)
+    }
+  }
+
+  /// Which shards would have had rows is not known.
+  override func windowSkipped(_ end: Int64) {
+    for shard in 0..<context.shardCount {
+      context.send(RowsChunk(skippedEnd: end), exchange: definition.exchange, to: shard)
     }
   }
 

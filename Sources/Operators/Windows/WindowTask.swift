@@ -5,19 +5,23 @@ import Runtime
 /// The owning side of a pane aggregation: merges the panes of all partitions for the keys of this shard, in
 /// partition order, puts windows together from them, and passes each window's rows on, sorted by key.
 final class WindowTask: KeyedTask {
-  private let definition: PaneAggregation
-  private let context: TaskContext
+  let definition: PaneAggregation
+  let context: TaskContext
   /// Panes that have arrived and are not complete yet, by start.
-  private var arrived: [Int64: [(partition: Int, pane: Pane)]] = [:]
+  var arrived: [Int64: [(partition: Int, pane: Pane)]] = [:]
   /// Complete panes that some window may still need, ascending.
-  private var complete: [Pane] = []
-  private var emitters: ContiguousArray<WindowEmitter>
-  private var carries: [AggregateCarry?]
-  private var resumeAt = beforeAllTime
+  var complete: [Pane] = []
+  let emitters: ContiguousArray<WindowEmitter>
+  var carries: [AggregateCarry?]
+  var resumeAt = beforeAllTime
+  /// All windows that end by then have been emitted.
+  var advancedTo = beforeAllTime
+  var seam: Seam
   // Level 1 and up: rows wait until the watermark settles their order.
-  private var waiting: [RowsChunk] = []
-  private let inner: PanePartialTask?
+  var waiting: [RowsChunk] = []
+  let inner: PanePartialTask?
   private let ordered: Batch?
+  private let longestNanos: Int64
 
   init(_ definition: PaneAggregation, _ context: TaskContext) {
     self.definition = definition
@@ -26,6 +30,8 @@ final class WindowTask: KeyedTask {
     emitters = ContiguousArray(
       definition.windows.map { WindowEmitter($0, definition, context) })
     let longest = definition.windows.map(\.sizeNanos).max() ?? 0
+    longestNanos = longest
+    seam = Seam(definition)
     carries = definition.makeStates().map {
       $0.makeCarry(keyTypes: definition.keyTypes, windowNanos: longest)
     }
@@ -36,14 +42,28 @@ final class WindowTask: KeyedTask {
       inner = nil
       ordered = nil
     }
+    super.init()
+    context.register(stateful: self)
   }
 
   override func accept(_ pane: PanePartial, partition: Int) {
-    guard let pane = pane as? Pane else { return }
+    guard let pane = pane as? Pane, fits(pane), !pane.isAnnouncement else { return }
     arrived[pane.start, default: []].append((partition, pane))
   }
 
-  override func accept(_ rows: RowsChunk) { waiting.append(rows) }
+  /// Notes what is unlike other panes in one from before the rules changed.
+  func fits(_ pane: Pane) -> Bool {
+    seam.noteMissing(in: pane)
+    return seam.note(length: pane.length, until: pane.end)
+  }
+
+  override func accept(_ rows: RowsChunk) {
+    if let end = rows.skippedEnd {
+      seam.noteMissing(rowsBefore: end)
+    } else {
+      waiting.append(rows)
+    }
+  }
 
   override func advance(to watermark: Int64) {
     orderRows(before: watermark)
@@ -51,6 +71,8 @@ final class WindowTask: KeyedTask {
     emitWindows(through: watermark)
     let firstNeeded = emitters.compactMap(\.nextStart).min() ?? afterAllTime
     complete.removeAll { $0.start < firstNeeded }
+    advancedTo = max(advancedTo, watermark)
+    if watermark > eventTimeNanos.lowerBound { seam.forget(before: watermark - longestNanos) }
   }
 
   /// Brings rows of windows before `watermark` into the order of (time, key of the window they come from), so
@@ -98,28 +120,54 @@ final class WindowTask: KeyedTask {
 
   private func completePanes(through watermark: Int64) {
     inner?.closePanes(partition: 0, watermark: watermark) { accept($0, partition: 0) }
-    let ready = arrived.keys.filter { $0 + definition.paneNanos <= watermark }.sorted()
-    for start in ready {
-      guard var partials = arrived.removeValue(forKey: start) else { continue }
-      partials.sort { $0.partition < $1.partition }
-      let pane: Pane
-      if context.shardCount == 1 {
-        // The only owner may add the others to the first partition's pane, as if to an empty one.
-        pane = partials[0].pane
-        for partial in partials.dropFirst() { pane.merge(partial.pane, shard: 0, shardCount: 1) }
-      } else {
-        pane = Pane(start: start, definition, expectedGroups: partials[0].pane.table.count)
-        for partial in partials {
-          pane.merge(partial.pane, shard: context.shard, shardCount: context.shardCount)
-        }
+    var cells: Set<Int64> = []
+    for start in arrived.keys {
+      let cell = seam.cell(of: start)
+      if cell.start + cell.length <= watermark { cells.insert(cell.start) }
+    }
+    for start in cells.sorted() {
+      let cell = seam.cell(of: start)
+      let pane = merged(takeArrived(in: cell), cell)
+      for index in carries.indices {
+        if let carry = carries[index], carry.holds.isHeld { carries[index] = carry.copy() }
       }
       for (state, carry) in zip(pane.states, carries) {
         state.ensure(groups: pane.table.count)
         state.seal(pane.table, carry: carry)
       }
       complete.append(pane)
-      for emitter in emitters { emitter.expect(paneAt: start, notBefore: resumeAt) }
+      for emitter in emitters { emitter.expect(paneFrom: pane.start, to: pane.end, notBefore: resumeAt) }
     }
+  }
+
+  /// The partitions' panes of a cell, in the order in which they are merged.
+  private func takeArrived(in cell: (start: Int64, length: Int64)) -> [(partition: Int, pane: Pane)] {
+    var partials: [(partition: Int, pane: Pane)] = []
+    if cell.length == definition.paneNanos {
+      partials = arrived.removeValue(forKey: cell.start) ?? []
+    } else {
+      for start in arrived.keys where start >= cell.start && start < cell.start + cell.length {
+        partials += arrived.removeValue(forKey: start) ?? []
+      }
+    }
+    partials.sort {
+      ($0.partition, $0.pane.start, $0.pane.length) < ($1.partition, $1.pane.start, $1.pane.length)
+    }
+    return partials
+  }
+
+  private func merged(_ partials: [(partition: Int, pane: Pane)], _ cell: (start: Int64, length: Int64)) -> Pane {
+    let first = partials[0].pane
+    var pane = first
+    var others = partials[...]
+    if context.shardCount == 1, first.start == cell.start, first.length == cell.length, !first.holds.isHeld {
+      // The only owner may add the others to the first partition's pane, as if to an empty one.
+      others = others.dropFirst()
+    } else {
+      pane = Pane(start: cell.start, length: cell.length, definition, expectedGroups: first.table.count)
+    }
+    for partial in others { pane.merge(partial.pane, shard: context.shard, shardCount: context.shardCount) }
+    return pane
   }
 
   /// Emits windows of all sizes in the order of their ends.
@@ -130,8 +178,12 @@ final class WindowTask: KeyedTask {
         guard let end = emitter.nextEnd, end <= watermark else { continue }
         if due == nil || end < due!.nextEnd! { due = emitter }
       }
-      guard let due else { return }
-      due.emit(complete)
+      guard let due, let start = due.nextStart, let end = due.nextEnd else { return }
+      if seam.cuts(start: start, end: end, due.needs) {
+        due.skip()
+      } else {
+        due.emit(complete)
+      }
     }
   }
 
@@ -157,27 +209,39 @@ final class WindowTask: KeyedTask {
       keys = max(keys, pane.table.count)
       bytes += pane.bytes
     }
+    // Every shard holds these same panes until it has taken its keys out of them.
     for partials in arrived.values {
-      for partial in partials { bytes += partial.pane.bytes }
+      for partial in partials { bytes += partial.pane.bytes / context.shardCount }
     }
-    return (keys, bytes)
+    let open: (keys: Int, bytes: Int) = inner?.stateSize ?? (0, 0)
+    for chunk in waiting { bytes += chunk.batch.rowCount * (8 + 16 * definition.inputTypes.count) }
+    return (max(keys, open.keys), bytes + open.bytes)
   }
 }
 
 /// One of the windows over a pane aggregation.
 final class WindowEmitter {
-  private let window: PaneAggregation.Window
+  let window: PaneAggregation.Window
   private let definition: PaneAggregation
   private let rows: RowTask
   private let batch: Batch
   /// End of the next window to be evaluated; nil while there is nothing to evaluate.
   private(set) var nextEnd: Int64?
+  /// Windows that start earlier are not evaluated: they were not there when their rows were read.
+  private(set) var notBefore = beforeAllTime
+  /// Windows that end by then were evaluated before a restart.
+  private var endedThrough = beforeAllTime
+  /// The states that it shows, and how far back before a window they depend on rows.
+  let needs: [(state: Int, lookbackNanos: Int64)]
 
   init(_ window: PaneAggregation.Window, _ definition: PaneAggregation, _ context: TaskContext) {
     self.window = window
     self.definition = definition
     rows = window.rows.makeTask(context)
-    batch = Batch(
+    needs = Set(window.outputs.map(\.state)).sorted().map { state in
+      (state, definition.lookbackNanos(state: state))
+    }
+    batch = context.shared { WindowBatches() }.batch(
       types: definition.keyTypes + window.outputs.map(\.type), computed: window.computedSlots,
       capacity: context.batchRows)
   }
@@ -191,15 +255,29 @@ final class WindowEmitter {
 
   /// A complete pane is there: unless windows are being evaluated anyway, the next one is the first that
   /// holds it.
-  func expect(paneAt start: Int64, notBefore resumeAt: Int64) {
+  func expect(paneFrom start: Int64, to end: Int64, notBefore resumeAt: Int64) {
     guard nextEnd == nil else { return }
-    var first = firstStart(endingAfter: start)
-    if resumeAt != beforeAllTime, first < resumeAt {
-      first = floorToMultiple(resumeAt + window.hopNanos - 1, of: window.hopNanos)
-      // The pane lies before every window that may be emitted.
-      if first > start { return }
-    }
+    let earliest = max(resumeAt, notBefore)
+    // The pane lies before every window that may be emitted.
+    if earliest >= end || endedThrough == afterAllTime { return }
+    var first = firstStart(endingAfter: max(start, endedThrough))
+    if first < earliest { first = floorToMultiple(earliest + window.hopNanos - 1, of: window.hopNanos) }
+    if earliest != beforeAllTime || endedThrough != beforeAllTime, first >= end { return }
     nextEnd = first + window.sizeNanos
+  }
+
+  /// Moves on past a window of which something is missing. Those over its rows hear of it one by one.
+  func skip() {
+    guard let end = nextEnd else { return }
+    rows.windowSkipped(end)
+    nextEnd = end + window.hopNanos
+  }
+
+  /// A stored window of this size and hop goes on; parts of several shards agree on all but empty windows.
+  func restore(nextEnd stored: Int64?, notBefore: Int64, endedThrough: Int64) {
+    if let stored { nextEnd = min(nextEnd ?? stored, stored) }
+    self.notBefore = max(self.notBefore, notBefore)
+    self.endedThrough = max(self.endedThrough, endedThrough)
   }
 
   /// Evaluates the next window and moves on; over empty stretches in one step when nobody needs to see them.
@@ -257,5 +335,23 @@ final class WindowEmitter {
     var needed = firstStart(endingAfter: watermark)
     if let hold = rows.holdSince { needed = min(needed, hold - window.sizeNanos) }
     return needed
+  }
+}
+
+/// Batches that the windows of one context use in turn: nobody keeps a batch beyond `process`, and one for each of a thousand
+/// rules would be megabytes that are out of every cache when their turn comes.
+private final class WindowBatches {
+  private struct Shape: Hashable {
+    var types: [PhysicalType]
+    var computed: [PhysicalType]
+  }
+  private var batches: [Shape: Batch] = [:]
+
+  func batch(types: [PhysicalType], computed: [PhysicalType], capacity: Int) -> Batch {
+    let shape = Shape(types: types, computed: computed)
+    if let known = batches[shape] { return known }
+    let batch = Batch(types: types, computed: computed, capacity: capacity)
+    batches[shape] = batch
+    return batch
   }
 }

@@ -40,7 +40,27 @@ extension Checker {
         topic: syntax.topic?.text, format: syntax.format?.text ?? "json",
         time: time ?? TimeSpec(field: 0, boundNanos: 0, idleNanos: 0, maxAheadNanos: 0),
         fields: fields, requirements: requirements, deadLetterTopic: syntax.deadLetterTopic?.text,
-        lateTopic: syntax.lateTopic?.text))
+        lateTopic: syntax.lateTopic?.text,
+        partitionedBy: checkPartitioning(syntax.partitionedBy, scope)))
+  }
+
+  /// `partitioned by`: indexes of the fields, in the order of the text.
+  private func checkPartitioning(_ names: [NameSyntax], _ scope: Scope) -> [Int] {
+    var indexes: [Int] = []
+    var first: [String: TextRange] = [:]
+    for name in names {
+      if let place = first[name.text] {
+        duplicate(name, "field", first: place)
+        continue
+      }
+      first[name.text] = name.range
+      if let index = scope.index(of: name.text) {
+        indexes.append(index)
+      } else if !scope.isOpen {
+        expressions.unknownColumn(name.text, at: name.range, in: scope)
+      }
+    }
+    return indexes
   }
 
   func missing(_ item: String, of block: String, at name: NameSyntax, hint: String) {

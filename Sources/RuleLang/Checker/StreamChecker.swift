@@ -16,6 +16,8 @@ extension Checker {
   static let windowNanosMin: Int64 = 1_000_000
   /// Most hops in a window: each key keeps a state for every one.
   static let windowHopsMax: Int64 = 100_000
+  /// Most keys that a rule may allow itself: groups are numbered by 32 bits.
+  static let keyLimitMax: Int64 = 100_000_000
 
   mutating func checkStreams() {
     let streams = syntax.streams
@@ -171,9 +173,11 @@ extension Checker {
   ) {
     var keys: [Int] = []
     var spec: WindowSpec?
+    var limit: Int?
     var isKeysKnown = true
     if let window = pipeline.window {
       spec = windowSpec(window, over: pipeline)
+      limit = keyLimit(window, over: pipeline)
       for key in window.keys {
         guard let index = pipeline.scope.index(of: key.text) else {
           isKeysKnown = false
@@ -218,13 +222,42 @@ extension Checker {
     after.lost = Set(pipeline.scope.columns.map(\.name))
     if let spec {
       pipeline.stages.append(
-        .aggregate(TypedAggregation(window: spec, keys: keys, aggregates: aggregates)))
+        .aggregate(TypedAggregation(window: spec, keys: keys, aggregates: aggregates, keyLimit: limit)))
       pipeline.windowing = Windowing(window: spec, keyColumns: Array(keys.indices))
     }
     pipeline.isWindowingUnknown = spec == nil || !isKeysKnown
     pipeline.scope = after
     pipeline.window = nil
     pipeline.isWindowReported = false
+  }
+
+  /// `limit N keys`, where it has a meaning.
+  private func keyLimit(_ window: WindowSyntax, over pipeline: Pipeline) -> Int? {
+    guard let syntax = window.keyLimit, let checked = expressions.check(syntax, in: .constant) else { return nil }
+    guard case .int(let limit)? = checked.constant else {
+      reporter.report(
+        checked.constant == nil ? .notConstant : .typeMismatch, "a limit of keys is a constant whole number",
+        at: syntax.range, hint: "write it like `limit 10000 keys`")
+      return nil
+    }
+    guard (1...Self.keyLimitMax).contains(limit) else {
+      reporter.report(
+        .badWindow, "a limit of keys is between 1 and \(Self.keyLimitMax)", at: syntax.range)
+      return nil
+    }
+    if window.keys.isEmpty {
+      reporter.report(
+        .badWindow, "this window has no keys to limit", at: syntax.range,
+        hint: "leave the limit out, or name keys: `by service limit \(limit) keys`")
+      return nil
+    }
+    if pipeline.windowing != nil, !pipeline.isWindowingUnknown {
+      reporter.report(
+        .badWindow, "a limit of keys belongs to the first window", at: syntax.range,
+        hint: "these windows read a row for each key of the windows before them: limit those")
+      return nil
+    }
+    return Int(limit)
   }
 
   private func checkKey(_ key: NameSyntax, _ type: ValueType) {

@@ -182,7 +182,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
     case .unknownItem:
       """
-      The items of a source: kafka, format, time, fields, require, dead_letter, late. Those of an alert: \
+      The items of a source: kafka, partitioned by, format, time, fields, require, dead_letter, late. Those of an alert: \
       on, when, for, keep_firing, severity, labels, annotations.
       """
     case .duplicateItem:
@@ -324,7 +324,8 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
     case .badWindow:
       """
       A window is between 1ms and 90d long; its size is a multiple of its hop, and the hop is at most the \
-      size, at least a 100,000th of it.
+      size, at least a 100,000th of it. `limit N keys` takes 1 to 100,000,000, stands behind `by`, and in the first \
+      windows of a pipeline only.
       """
     case .windowMisaligned:
       """

@@ -22,6 +22,9 @@ extension TypedProgram {
     var head = "source \(source.name)"
     if let topic = source.topic { head += " kafka \(Value.string(topic).ruleText)" }
     lines.append(head + " format \(source.format)")
+    if !source.partitionedBy.isEmpty {
+      lines.append("  partitioned\(Self.by(source.partitionedBy.map { source.fields[$0].name }))")
+    }
     let time = source.time
     lines.append(
       "  time \(source.fields[time.field].name) bound \(durationText(Double(time.boundNanos)))"
@@ -74,7 +77,8 @@ extension TypedProgram {
         }
       case .aggregate(let aggregation):
         let keys = aggregation.keys.map { columns[$0] }
-        lines.append("  | window \(aggregation.window.ruleText)\(Self.by(keys))")
+        let limit = aggregation.keyLimit.map { " limit \($0) keys" } ?? ""
+        lines.append("  | window \(aggregation.window.ruleText)\(Self.by(keys))\(limit)")
         for aggregate in aggregation.aggregates {
           var arguments = aggregate.argument.map { [$0.text(columns: columns)] } ?? []
           arguments += aggregate.constants.map(\.ruleText)

@@ -46,12 +46,16 @@ public struct TypedSource: Sendable, Hashable {
   public var deadLetterTopic: String?
   /// The Kafka topic for this source's late rows, where it names one.
   public var lateTopic: String?
+  /// Indexes of the fields by which producers partition the topic: records that agree in them are in one partition. Empty
+  /// where the source says nothing of it.
+  public var partitionedBy: [Int]
 
   public init(
     name: String, origin: SourceRange, topic: String?, format: String, time: TimeSpec,
     fields: [TypedField], requirements: [TypedRequirement], deadLetterTopic: String?,
-    lateTopic: String?
+    lateTopic: String?, partitionedBy: [Int] = []
   ) {
+    self.partitionedBy = partitionedBy
     self.name = name
     self.origin = origin
     self.topic = topic
@@ -198,10 +202,13 @@ public struct TypedAggregation: Sendable, Hashable {
   /// Columns of the input to group by; their names carry over. Empty: one group for all.
   public var keys: [Int]
   public var aggregates: [TypedAggregate]
-  public init(window: WindowSpec, keys: [Int], aggregates: [TypedAggregate]) {
+  /// `limit N keys`: most keys in a pane of a partition; nil where the rule says nothing.
+  public var keyLimit: Int?
+  public init(window: WindowSpec, keys: [Int], aggregates: [TypedAggregate], keyLimit: Int? = nil) {
     self.window = window
     self.keys = keys
     self.aggregates = aggregates
+    self.keyLimit = keyLimit
   }
 }
 

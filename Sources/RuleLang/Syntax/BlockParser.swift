@@ -3,7 +3,7 @@ import Catalog
 /// The blocks of `source` and `alert`.
 extension Parser {
   private static let sourceItems: [Keyword] = [
-    .kafka, .format, .time, .fields, .require, .deadLetter, .late,
+    .kafka, .partitioned, .format, .time, .fields, .require, .deadLetter, .late,
   ]
   private static let alertItems: [Keyword] = [
     .on, .when, .for, .keepFiring, .severity, .labels, .annotations,
@@ -88,6 +88,11 @@ extension Parser {
     try item(word, &source.seen)
     switch word {
     case .kafka: source.topic = try string("the topic's name")
+    case .partitioned:
+      guard take(.by) else {
+        throw unexpected("`by`", hint: "name the fields that producers partition the topic by: `partitioned by service`")
+      }
+      source.partitionedBy = try names("a field")
     case .format: source.format = try name("a format")
     case .time: source.time = try time()
     case .fields: try fields(&source)

@@ -144,6 +144,13 @@ extension Parser {
           hint: "name the expression first: `| derive key = …`")
       }
     }
+    if take(.limit) {
+      window.keyLimit = try expression()
+      guard kind == .identifier, text(current) == "keys" else {
+        throw unexpected("`keys`", hint: "a limit reads `limit 10000 keys`")
+      }
+      advance()
+    }
     return window
   }
 }

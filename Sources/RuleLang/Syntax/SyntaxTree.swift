@@ -33,6 +33,7 @@ struct SourceSyntax {
   var time: TimeSyntax?
   var fields: [FieldSyntax] = []
   var requirements: [RequirementSyntax] = []
+  var partitionedBy: [NameSyntax] = []
   var deadLetterTopic: TextSyntax?
   var lateTopic: TextSyntax?
   /// Items that were there, whether or not they parsed.
@@ -87,6 +88,8 @@ struct WindowSyntax {
   /// `nil` for a tumbling window.
   var hop: ExprSyntax?
   var keys: [NameSyntax] = []
+  /// `limit N keys`
+  var keyLimit: ExprSyntax?
 }
 
 struct MetricSyntax {

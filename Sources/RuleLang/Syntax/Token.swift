@@ -36,9 +36,9 @@ enum Keyword: String, Sendable, CaseIterable {
   case anomaly, slo, test, table
   // Stages.
   case derive, window, aggregate
-  case tumbling, hopping, every, by
+  case tumbling, hopping, every, by, limit
   // Items of a source.
-  case kafka, format, time, fields, require
+  case kafka, partitioned, format, time, fields, require
   case deadLetter = "dead_letter"
   case late
   case watermark, idle

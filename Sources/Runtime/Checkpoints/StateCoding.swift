@@ -124,6 +124,15 @@ public struct StateReader {
     return Int(value)
   }
 
+  /// Passes over `count` bytes.
+  public mutating func skip(_ count: Int) throws(StateCorruption) { _ = try take(count) }
+
+  /// Bytes without a length, as many as `target` has.
+  public mutating func bytes(into target: UnsafeMutableRawBufferPointer) throws(StateCorruption) {
+    let start = try take(target.count)
+    bytes.withUnsafeBytes { target.copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[start..<start + target.count])) }
+  }
+
   public mutating func counted() throws(StateCorruption) -> [UInt8] {
     let count = try count()
     let start = try take(count)

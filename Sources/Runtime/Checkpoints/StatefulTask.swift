@@ -50,4 +50,11 @@ public protocol StatefulTask: AnyObject {
   /// Adds the keys in `scope` of one stored part. Called once for each part that may hold some, in the order of
   /// shards; throws for bytes that it did not write.
   func restore(from reader: inout StateReader, scope: KeyScope) throws
+  /// Instead of `restore`, where others are restored and nothing of this task was stored: rows before `time` will
+  /// not come.
+  func start(missingBefore time: Int64)
+}
+
+extension StatefulTask {
+  public func start(missingBefore time: Int64) {}
 }

@@ -21,6 +21,16 @@ public struct NativeArray<Element: BitwiseCopyable>: ~Copyable {
     base = Self.nowhere
   }
 
+  /// The same values in memory of its own, with as much room to grow: one copy of memory.
+  public init(copying other: borrowing NativeArray) {
+    self.init()
+    guard other.count > 0 else { return }
+    capacity = other.capacity
+    count = other.count
+    base = .allocate(capacity: capacity)
+    base.initialize(from: other.base, count: count)
+  }
+
   deinit { if capacity > 0 { base.deallocate() } }
 
   /// An aligned address that is never read nor written.
@@ -74,7 +84,15 @@ public struct NativeArray<Element: BitwiseCopyable>: ~Copyable {
 
 /// Bytes that live as long as the arena: keys of a group table, strings of `first`/`last`.
 public struct ByteArena: ~Copyable {
-  private var blocks: [UnsafeMutableRawPointer] = []
+  /// Bytes that have been copied in never change nor move, so several arenas may keep a block alive.
+  private final class Block: @unchecked Sendable {
+    // @unchecked: written only by the arena that allocated it, behind what others can see.
+    let memory: UnsafeMutableRawPointer
+    init(bytes: Int) { memory = .allocate(byteCount: bytes, alignment: 16) }
+    deinit { memory.deallocate() }
+  }
+
+  private var blocks: [Block] = []
   private var next: UnsafeMutablePointer<UInt8>?
   private var left = 0
   /// Bytes allocated, for state accounting.
@@ -82,17 +100,21 @@ public struct ByteArena: ~Copyable {
 
   public init() {}
 
-  deinit { for block in blocks { block.deallocate() } }
+  /// An arena that keeps all bytes of another alive where they are; new bytes go to blocks of its own.
+  public init(sharing other: borrowing ByteArena) {
+    blocks = other.blocks
+    bytes = other.bytes
+  }
 
   /// Copies `length` bytes and returns where they are now.
   public mutating func copy(_ data: UnsafePointer<UInt8>?, _ length: Int) -> UnsafePointer<UInt8>? {
     guard length > 0, let data else { return nil }
     if length > left {
       let size = max(length, min(65_536, max(256, bytes)))
-      let block = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 16)
+      let block = Block(bytes: size)
       blocks.append(block)
       bytes += size
-      next = block.assumingMemoryBound(to: UInt8.self)
+      next = block.memory.assumingMemoryBound(to: UInt8.self)
       left = size
     }
     guard let target = next else { return nil }

@@ -48,7 +48,8 @@ public enum CoordinatorEvent: Sendable {
   case transactionAborted(String)
   case reloaded(RunningRules)
   case reloadFailed(String)
-  case engineEnded(EngineStatus)
+  /// Its counts, by the indexes of its graph.
+  case engineEnded(EngineStatus, Graph)
 }
 
 /// Runs rules over live sources, and sees to it that nothing is lost and nothing comes twice: waits for
@@ -118,6 +119,9 @@ public final class Coordinator {
   var pending: Pending?
   private var epoch: UInt64 = 0
   var waiting: [PartitionIdentity: PartitionStart] = [:]
+  /// Whether the transactional sink is ours: whoever wrote before us has been fenced.
+  private var isPrepared = false
+  private var nextPreparation: Int64 = 0
   var isAssigned: [Bool]
   private var revoked: [Int: [PartitionIdentity]] = [:]
   private var isChanged = false
@@ -211,13 +215,15 @@ public final class Coordinator {
     case .finished: return false
     case .waiting:
       if isStopping {
+        let problem = commitProblem
         finish()
+        if let problem { throw SourceFailure(problem) }
         return false
       }
       settleRevoked()
       if let next = reloadRequest { try swap(to: next, carrying: nil) }
       let isReady = isAssigned.allSatisfy { $0 } || now - began > options.assignmentNanos
-      if isReady, !waiting.isEmpty, writer?.isBusy != true { try startUnits() }
+      if isReady, !waiting.isEmpty, writer?.isBusy != true, takesOver() { try startUnits() }
     case .running: try run()
     case .handingOver(let handOver):
       if writer?.isBusy != true { try finish(handOver) }
@@ -233,6 +239,7 @@ public final class Coordinator {
   private func followLead() {
     let leads = sources.first?.holdsLead ?? true
     isStandingBy = !leads
+    if isStandingBy, units.isEmpty { isPrepared = false }
     for source in sources.dropFirst() { source.setLeading(leads) }
   }
 
@@ -318,7 +325,10 @@ public final class Coordinator {
       if pending.isSavepoint { wantsSavepoint = false }
       store(stands, sections, isSavepoint: pending.isSavepoint)
     }
-    guard let purpose = pending.purpose else { return try commit(pending.request.epoch, stands) }
+    guard let purpose = pending.purpose else {
+      try commit(pending.request.epoch, stands)
+      return
+    }
     for unit in units { try unit.engine.wait() }
     phase = .handingOver(
       HandOver(purpose: purpose, epoch: pending.request.epoch, stands: stands, sections: sections))
@@ -397,8 +407,9 @@ public final class Coordinator {
   // MARK: Committing
 
   /// Makes an epoch durable and commits it. A failure costs nothing but a repetition; an aborted transaction takes
-  /// everything back to the last commit.
-  private func commit(_ epoch: UInt64, _ stands: [PartitionStand]) throws {
+  /// everything back to the last commit, and then the answer is false: the engines are gone.
+  @discardableResult
+  private func commit(_ epoch: UInt64, _ stands: [PartitionStand]) throws -> Bool {
     let points = stands.compactMap(point)
     do {
       try makeDurable(epoch, points)
@@ -413,14 +424,69 @@ public final class Coordinator {
         }
       }
       observe(.committed)
-      if isNew { writer?.prune(keep: options.checkpointsKept, alive: Set(namesCommitted.values).union(bases.values.map(\.name))) }
+      if isNew {
+        writer?.prune(
+          keep: options.checkpointsKept, alive: Set(namesCommitted.values).union(bases.values.map(\.name)))
+      }
+      return true
+    } catch let failure as SinkFenced {
+      throw failure
+    } catch let failure as GroupFenced where failure.isFinal {
+      throw failure
+    } catch let failure where failure is TransactionAborted || failure is GroupFenced || failure is RecordsLost {
+      takeBack("\(failure)")
+      return false
     } catch {
       commitProblem = "offsets are not committed: \(error)"
       observe(.commitFailed("\(error)"))
+      // A transaction that is not committed now has no later: what it holds would leave with no offsets.
+      if sink is any TransactionalSink {
+        takeBack(commitProblem ?? "")
+        return false
+      }
+      return true
     }
   }
 
+  /// With a transactional sink: fences who wrote before us, then asks for the committed offsets anew, since until
+  /// then they could still move. Answers whether that is done.
+  private func takesOver() -> Bool {
+    guard let sink = sink as? any TransactionalSink, !isPrepared else { return true }
+    guard now >= nextPreparation else { return false }
+    do {
+      try sink.prepare()
+      isPrepared = true
+      commitProblem = nil
+      restartSources()
+    } catch {
+      commitProblem = "transactions cannot be begun: \(error)"
+      nextPreparation = now + options.commitNanos
+    }
+    return false
+  }
+
+  /// Nothing since the last commit counts: engines end, and what follows begins from what was committed.
+  private func takeBack(_ reason: String) {
+    commitProblem = reason
+    observe(.transactionAborted(reason))
+    (sink as? any TransactionalSink)?.abort()
+    isPrepared = false
+    pending = nil
+    endUnits()
+    settleRevoked()
+    restartSources()
+  }
+
   private func makeDurable(_ epoch: UInt64, _ points: [CommitPoint]) throws {
+    if let sink = sink as? any TransactionalSink {
+      var offsets: [SourceOffsets] = []
+      for (number, source) in sources.enumerated() {
+        let own = points.filter { $0.partition.source == number }
+        if own.isEmpty { continue }
+        offsets.append(SourceOffsets(source: number, points: own, group: try source.groupHandle()))
+      }
+      return try sink.commit(epoch, offsets)
+    }
     try sink.complete(epoch)
     for (number, source) in sources.enumerated() {
       try source.commit(points.filter { $0.partition.source == number })
@@ -454,7 +520,11 @@ public final class Coordinator {
 
   /// Everything that was captured has been stored, or cannot be.
   private func finish(_ handOver: HandOver) throws {
-    try commit(handOver.epoch, handOver.stands)
+    guard try commit(handOver.epoch, handOver.stands) else {
+      // The purpose stands; it is served by the engines that come next.
+      if case .reload(let next) = handOver.purpose { reloadRequest = reloadRequest ?? next }
+      return
+    }
     let isStored = store == nil || checkpointProblem == nil
     endUnits()
     switch handOver.purpose {
@@ -488,7 +558,7 @@ public final class Coordinator {
     for unit in units {
       unit.engine.stop()
       try? unit.engine.wait()
-      observe(.engineEnded(unit.engine.status))
+      observe(.engineEnded(unit.engine.status, rules.graph))
     }
     units = []
     phase = .waiting
@@ -506,7 +576,8 @@ public final class Coordinator {
     for source in sources { source.close() }
   }
 
-  /// Gives away what the group has taken; no reader of it is in use.
+  /// Gives away what the group has taken; no reader of it is in use. A lead that is lost is lost with its
+  /// transactions.
   private func settleRevoked() {
     isChanged = false
     for (number, partitions) in revoked {
@@ -553,6 +624,7 @@ public final class Coordinator {
     }
     sources = made
     rules = next
+    sink.adopt(topics: next.graph.topics)
     carried = state
     restartSources()
     observe(.reloaded(next))

@@ -47,12 +47,10 @@ final class EpochAligner: Sendable {
     }
   }
 
-  func flush() throws { try state.withLock { _ in try sink.sink.flush() } }
+  func flush() throws { try sink.sink.flush() }
   func complete(_ epoch: UInt64) throws {
-    try state.withLock { state in
-      if state.isFailed { throw SourceFailure("the sink has failed") }
-      try sink.sink.complete(epoch)
-    }
+    if state.withLock({ $0.isFailed }) { throw SourceFailure("the sink has failed") }
+    try sink.sink.complete(epoch)
   }
   var problem: String? { sink.sink.problem }
 }

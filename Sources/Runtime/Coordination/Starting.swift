@@ -82,7 +82,11 @@ extension Coordinator {
         result.offsets[identity] = offset
         switch resumption {
         case .checkpoint(let loaded):
-          if let offset { result.bases[key(identity)] = (loaded.manifest.name, offset) }
+          if let offset {
+            result.bases[key(identity)] = (loaded.manifest.name, offset)
+          } else {
+            result.lost.insert(key(identity))
+          }
         case .committed, .reread: result.lost.insert(key(identity))
         }
       }

@@ -10,6 +10,10 @@ open class RowTask {
   /// Behind a window: all rows of the windows that end at `end` have been processed. That is the evaluation of an alert.
   open func windowEnded(_ end: Int64) {}
 
+  /// Behind a window: the window that ends at `end` cannot be evaluated, because rows or aggregates of it are
+  /// missing. Nothing is known of it, so alerts stay as they are, and windows over its rows are not whole either.
+  open func windowSkipped(_ end: Int64) {}
+
   /// Behind a window: whether `windowEnded` without rows would do nothing, so that empty windows may be skipped.
   open var isQuiet: Bool { true }
 
@@ -37,6 +41,11 @@ open class PartialTask: RowTask {
     partition: Int, watermark: Int64, emit: (PanePartial) -> Void
   ) {}
 
+  /// Keys (of the largest pane) and bytes in open panes, for `/metrics` and the memory limit.
+  open var stateSize: (keys: Int, bytes: Int) { (0, 0) }
+  /// Rows that were not taken because their pane held as many keys as it may.
+  open var rowsOverLimit: Int { 0 }
+
   /// Start of the earliest pane that is still open for the partition.
   open func firstOpenPane(partition: Int) -> Int64? { nil }
 
@@ -51,10 +60,19 @@ open class PartialTask: RowTask {
 public final class RowsChunk: @unchecked Sendable {
   // @unchecked: as PanePartial.
   public let batch: Batch
+  /// Set instead of rows: the window that ends here was not evaluated, so its rows are missing.
+  public let skippedEnd: Int64?
   private let arena: ArenaBox
   public init(batch: Batch, arena: ArenaBox) {
     self.batch = batch
     self.arena = arena
+    skippedEnd = nil
+  }
+
+  public init(skippedEnd: Int64) {
+    batch = Batch(types: [], capacity: 0)
+    arena = ArenaBox()
+    self.skippedEnd = skippedEnd
   }
 }
 
@@ -93,10 +111,13 @@ public struct Exchange: Sendable {
   public var source: Int
   public var level: Int
   public var definition: any ExchangeDefinition
-  public init(source: Int, level: Int, definition: any ExchangeDefinition) {
+  /// Rules that use it, sorted: whose state it is.
+  public var rules: [String]
+  public init(source: Int, level: Int, definition: any ExchangeDefinition, rules: [String] = []) {
     self.source = source
     self.level = level
     self.definition = definition
+    self.rules = rules
   }
 }
 
@@ -155,7 +176,7 @@ public struct Graph: Sendable {
   public var rules: [String]
   /// Topics that sources name for their dead letters and late rows.
   public var topics: [String]
-  /// Operators that keep state, for people who look into a checkpoint.
+  /// What keeps state, for people and for checkpoints: an entry for each operator id, sorted by it.
   public var operators: [StoredOperator] = []
 
   public init(sources: [SourceNode], exchanges: [Exchange], rules: [String], topics: [String]) {
@@ -187,10 +208,16 @@ public final class TaskContext {
   public private(set) var partials: [Int: PartialTask] = [:]
   private var sharedObjects: [ObjectIdentifier: AnyObject] = [:]
   private let registry: StateRegistry
+  private var windows: TaskContext?
 
   /// Keyed tasks with state, also of the contexts derived from this one.
   final class StateRegistry {
-    var tasks: [any StatefulTask] = []
+    /// Whoever made a task owns it; most of them hold the context.
+    struct Entry {
+      weak var task: (any StatefulTask)?
+    }
+    var entries: [Entry] = []
+    var partitionNames: [String] = []
   }
 
   final class RowsSender {
@@ -214,16 +241,26 @@ public final class TaskContext {
     self.sender = sender
   }
 
-  /// The context of tasks behind windows: the same but for smaller batches.
+  /// The context of tasks behind windows: the same but for smaller batches. All of them have one, and what is shared in it.
   public func forWindows() -> TaskContext {
-    TaskContext(
+    if let windows { return windows }
+    let made = TaskContext(
       shard: shard, shardCount: shardCount, batchRows: min(batchRows, Self.windowRowsMax),
       output: output, sender: sender, registry: registry)
+    windows = made
+    return made
   }
 
   /// A keyed task with state says so when it is made; in the same order on every worker.
-  public func register(stateful task: any StatefulTask) { registry.tasks.append(task) }
-  public var statefulTasks: [any StatefulTask] { registry.tasks }
+  public func register(stateful task: any StatefulTask) { registry.entries.append(.init(task: task)) }
+  public var statefulTasks: [any StatefulTask] { registry.entries.compactMap(\.task) }
+
+  /// What a partition is called in every run, by its ordinal in this one: stored panes are told apart by it.
+  /// Set before anything is captured or restored.
+  public var partitionNames: [String] {
+    get { registry.partitionNames }
+    set { registry.partitionNames = newValue }
+  }
 
   /// A partial task tells the worker that it has panes to close.
   public func register(_ task: PartialTask, exchange: Int) { partials[exchange] = task }

@@ -68,6 +68,9 @@ public protocol RecordSink: AnyObject {
   func barrier(_ epoch: UInt64)
   /// As `flush`, for what lies before a barrier. Called while another thread may be inside `write`.
   func complete(_ epoch: UInt64) throws
+  /// Other rules follow: `OutputBatch.Entry.topic` points into these names from the next record on. Called while
+  /// nothing is written.
+  func adopt(topics: [String])
   /// What is wrong now, for `/readyz`: asked from any thread, above all while `write` waits for a broker.
   var problem: String? { get }
   func close()
@@ -75,5 +78,6 @@ public protocol RecordSink: AnyObject {
 
 extension RecordSink {
   public func barrier(_ epoch: UInt64) {}
+  public func adopt(topics: [String]) {}
   public func complete(_ epoch: UInt64) throws { try flush() }
 }

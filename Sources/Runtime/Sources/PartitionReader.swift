@@ -87,21 +87,30 @@ public protocol LiveSource: AnyObject {
   func restart()
   /// Other fields are needed from now on: readers that are made later decode these. A `restart` follows.
   func adopt(_ schema: SourceSchema)
-  /// Commits synchronously; throws when the broker refuses or cannot be reached (the caller tries again later).
+  /// Commits synchronously; throws when the broker refuses or cannot be reached (the caller tries again later), and
+  /// `GroupFenced` when this process is no member of the group any more.
   func commit(_ points: [CommitPoint]) throws
   /// What is wrong now, for `/readyz`: `nil` when connected and assigned.
   var problem: String? { get }
   /// Broker's end minus position, by partition, as far as known.
   func lagRecords() -> [PartitionIdentity: Int64]
-  var holdsLead: Bool { get }
-  func setLeading(_ leads: Bool)
   /// Leaves the group.
   func close()
+  /// Whether this process is the one that reads. Always, unless the source lets others stand by; then it changes
+  /// in `poll`.
+  var holdsLead: Bool { get }
+  /// For a source that does not lead but follows another's lead: whether it shall read. `poll` reports what that
+  /// gives or takes.
+  func setLeading(_ isLeading: Bool)
+  /// This member of the group, for the offsets of a transaction. Throws `GroupFenced` when the group has expelled
+  /// it.
+  func groupHandle() throws -> any ConsumerGroupHandle
 }
 
 extension LiveSource {
-  /// Whether this daemon is the one that reads: always, unless only one of a group may.
   public var holdsLead: Bool { true }
-  /// Told to the sources behind the first, which decides.
-  public func setLeading(_ leads: Bool) {}
+  public func setLeading(_ isLeading: Bool) {}
+  public func groupHandle() throws -> any ConsumerGroupHandle {
+    throw SourceFailure("source `\(schema.name)` cannot be committed in a transaction")
+  }
 }

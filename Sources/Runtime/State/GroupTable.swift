@@ -7,20 +7,20 @@ import Catalog
 /// slots, load at most 1/2; the 64-bit hash of each group is kept, so growth and merges never rehash a key.
 public final class GroupTable {
   public let keyTypes: [PhysicalType]
-  public private(set) var count = 0
+  public internal(set) var count = 0
   private var slots: NativeArray<UInt32>
   private var mask: Int
-  private var hashes = NativeArray<UInt64>()
+  var hashes = NativeArray<UInt64>()
   /// Fixed-width key values as bits, `count × keyTypes.count`, row-major; empty when all keys are strings.
-  private var words = NativeArray<UInt64>()
+  var words = NativeArray<UInt64>()
   /// String key values, in the same layout; empty when no key is a string.
-  private var strings = NativeArray<rd_string>()
+  var strings = NativeArray<rd_string>()
   /// One byte a key value, in the same layout; empty until the first null.
-  private var nulls = NativeArray<UInt8>()
-  private let hasStrings: Bool
-  private let hasWords: Bool
-  private var arena = ByteArena()
-  private let width: Int
+  var nulls = NativeArray<UInt8>()
+  let hasStrings: Bool
+  let hasWords: Bool
+  var arena: ByteArena
+  let width: Int
 
   public init(keyTypes: [PhysicalType], expectedGroups: Int = 16) {
     self.keyTypes = keyTypes
@@ -31,6 +31,24 @@ public final class GroupTable {
     while capacity < expectedGroups * 2 { capacity *= 2 }
     slots = NativeArray(repeating: 0, count: capacity)
     mask = capacity - 1
+    arena = ByteArena()
+  }
+
+  /// The same groups with the same ids, to go on by itself: copies of memory, but for the strings, which both
+  /// keep alive.
+  public init(copying other: GroupTable) {
+    keyTypes = other.keyTypes
+    width = other.width
+    hasStrings = other.hasStrings
+    hasWords = other.hasWords
+    count = other.count
+    slots = NativeArray(copying: other.slots)
+    mask = other.mask
+    hashes = NativeArray(copying: other.hashes)
+    words = NativeArray(copying: other.words)
+    strings = NativeArray(copying: other.strings)
+    nulls = NativeArray(copying: other.nulls)
+    arena = ByteArena(sharing: other.arena)
   }
 
   /// Bytes held, for state accounting.
@@ -108,6 +126,35 @@ public final class GroupTable {
     }
   }
 
+  /// The same, with at most `limit` groups in the table: writes the rows that have one to `kept`, their group ids to
+  /// `groups`, in order, and returns how many. Rows of further keys are left out. Slower; for when the limit is near.
+  public func assign(
+    _ keys: borrowing KeyColumns, rows: UnsafePointer<Int32>, hashes rowHashes: UnsafePointer<UInt64>,
+    count rowCount: Int, groups: UnsafeMutablePointer<Int32>, limit: Int, kept: UnsafeMutablePointer<Int32>
+  ) -> Int {
+    var keptCount = 0
+    for index in 0..<rowCount {
+      let row = Int(rows[index])
+      // Without keys there is one group, which no limit is below.
+      let hash = width == 0 ? 0 : rowHashes[index]
+      var slot = Int(truncatingIfNeeded: hash) & mask
+      while slots.base[slot] != 0 {
+        let group = Int(slots.base[slot]) - 1
+        if width == 0 || hashes.base[group] == hash && matches(keys, row: row, group: group) { break }
+        slot = (slot + 1) & mask
+      }
+      var group = Int(slots.base[slot]) - 1
+      if group < 0 {
+        guard count < max(limit, 1) else { continue }
+        group = insert(keys, row: row, hash: hash, slot: slot)
+      }
+      groups[keptCount] = Int32(truncatingIfNeeded: group)
+      kept[keptCount] = Int32(truncatingIfNeeded: row)
+      keptCount += 1
+    }
+    return keptCount
+  }
+
   @inline(__always)
   private func matches(_ keys: borrowing KeyColumns, row: Int, group: Int) -> Bool {
     let base = group * width
@@ -174,6 +221,18 @@ public final class GroupTable {
     count += 1
     if count * 2 > mask { rehash() }
     return group
+  }
+
+  /// Gives stored group `group`, the next one, its slot. False when a group before it has the same key.
+  func place(restored group: Int, hash: UInt64) -> Bool {
+    var slot = Int(truncatingIfNeeded: hash) & mask
+    while slots[slot] != 0 {
+      let candidate = Int(slots[slot]) - 1
+      if hashes[candidate] == hash, equals(candidate, group, of: self) { return false }
+      slot = (slot + 1) & mask
+    }
+    _ = finishInsert(hash: hash, slot: slot)
+    return true
   }
 
   private func rehash() {

@@ -70,12 +70,15 @@ public struct KeyColumns: ~Copyable {
       case .int64, .float64, .bool:
         for position in 0..<count {
           let row = Int(rows[position])
-          let word = access.isNull(row) ? 0x5bd1_e995 : access.word(row)
+          let word = access.isNull(row) ? Self.nullWord : access.word(row)
           hashes[position] = Self.combine(hashes[position], word)
         }
       }
     }
   }
+
+  /// What a null of a fixed-width key counts as.
+  static let nullWord: UInt64 = 0x5bd1_e995
 
   @inline(__always)
   static func combine(_ hash: UInt64, _ word: UInt64) -> UInt64 {

@@ -9,6 +9,8 @@ public struct EngineOptions: Sendable {
   public var order: OutputOrder
   /// Whether partitions may have nothing for a while, go idle, and be committed.
   public var isLive: Bool
+  /// Keyed state beyond which partitions are held back, in bytes; 0 for no limit. See `StateGate`.
+  public var stateBytesMax = 0
   /// Wall clock, nanoseconds since the epoch; only idle live partitions look at it.
   public var clock: @Sendable () -> Int64
   /// A clock that only runs forward, nanoseconds: when to ask again a partition that had nothing.
@@ -39,6 +41,10 @@ public struct EngineStatus: Sendable {
   public var queueDepths: [Int] = []
   public var stateKeys = 0
   public var stateBytes = 0
+  /// By exchange of the graph.
+  public var operators: [OperatorStatus] = []
+  /// Whether partitions are held back because of `EngineOptions.stateBytesMax`.
+  public var isOverStateLimit = false
   public init() {}
 
   public var rows: Int { partitions.reduce(0) { $0 + $1.counters.rows } }
@@ -273,6 +279,7 @@ final class EngineShared: @unchecked Sendable {
   let partitionSources: [Int]
   let merger: OutputMerger
   let progress: Progress
+  let stateGate: StateGate
   /// By worker.
   let inboxes: [Inbox]
   /// Up to when a former engine wrote everything, by source.
@@ -304,7 +311,8 @@ final class EngineShared: @unchecked Sendable {
     self.merger = merger
     partitionSources = identities.map(\.source)
     let longestStep = graph.sources.map(\.stepNanos).max() ?? 0
-    progress = Progress(partitions: identities.count, leadNanos: max(60_000_000_000, 4 * longestStep))
+    progress = Progress(sources: identities.map(\.source), leadNanos: max(60_000_000_000, 4 * longestStep))
+    stateGate = StateGate(bytesMax: options.stateBytesMax, workers: options.workers)
     state = Mutex(
       State(committedSince: Array(repeating: beforeAllTime, count: graph.sources.count)))
   }
@@ -332,7 +340,10 @@ final class EngineShared: @unchecked Sendable {
     let stats = state.withLock { $0.stats }
     var status = EngineStatus()
     var counters = [PartitionCounters](repeating: PartitionCounters(), count: identities.count)
+    status.operators = Array(repeating: OperatorStatus(), count: graph.exchanges.count)
+    status.isOverStateLimit = stateGate.isClosed
     for part in stats.values {
+      for (exchange, own) in part.operators.enumerated() { status.operators[exchange] += own }
       status.batches += part.batches
       status.batchNanos += part.batchNanos
       status.batchNanosMax = max(status.batchNanosMax, part.batchNanosMax)
@@ -402,10 +413,13 @@ final class Progress: Sendable {
     var isReadable = true
   }
   private let entries: Mutex<[Entry]>
+  private let sources: [Int]
   private let leadNanos: Int64
 
-  init(partitions: Int, leadNanos: Int64) {
-    entries = Mutex(Array(repeating: Entry(), count: partitions))
+  /// `sources`: by partition, which it belongs to.
+  init(sources: [Int], leadNanos: Int64) {
+    self.sources = sources
+    entries = Mutex(Array(repeating: Entry(), count: sources.count))
     self.leadNanos = leadNanos
   }
 
@@ -413,6 +427,17 @@ final class Progress: Sendable {
     entries.withLock { entries in
       entries[ordinal].watermark = watermark
       entries[ordinal].isReadable = isReadable
+    }
+  }
+
+  /// Whether no other partition of its source is further behind, whether or not it has something to read.
+  func isLast(_ ordinal: Int, watermark: Int64) -> Bool {
+    entries.withLock { entries in
+      for (other, entry) in entries.enumerated()
+      where sources[other] == sources[ordinal] && other != ordinal && entry.watermark < watermark {
+        return false
+      }
+      return true
     }
   }
 

@@ -159,10 +159,18 @@ final class SourceShard {
 
   var isFinished: Bool { levelWatermarks.allSatisfy { $0 == afterAllTime } }
 
-  var stateSize: (keys: Int, bytes: Int) {
-    keyed.reduce((0, 0)) { sum, entry in
+  /// Adds what this worker keeps for each exchange: the shard's windows, and the open panes of its partitions.
+  func addSizes(to operators: inout [OperatorStatus]) {
+    for entry in keyed {
       let size = entry.task.stateSize
-      return (sum.0 + size.keys, sum.1 + size.bytes)
+      operators[entry.exchange].keys += size.keys
+      operators[entry.exchange].bytes += size.bytes
+    }
+    for (exchange, task) in context.partials {
+      let size = task.stateSize
+      operators[exchange].keys += size.keys
+      operators[exchange].bytes += size.bytes
+      operators[exchange].rowsOverLimit += task.rowsOverLimit
     }
   }
 }

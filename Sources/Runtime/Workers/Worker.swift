@@ -83,7 +83,7 @@ final class Worker: @unchecked Sendable {
         case .ended: break loop
         }
       }
-      publishStats()
+      publishStats(isLast: true)
     } catch {
       engine.fail(error)
     }
@@ -157,10 +157,12 @@ final class Worker: @unchecked Sendable {
   private func next() -> PartitionState? {
     if engine.inboxes.contains(where: { $0.count > Inbox.messagesMax }) { return nil }
     let now = engine.options.isLive ? engine.options.monotonic() : 0
+    let isHeld = engine.stateGate.isClosed
     var best: PartitionState?
     for partition in partitions where !partition.hasEnded && partition.retryNanos <= now {
       if let chosen = best, chosen.watermark <= partition.watermark { continue }
       guard engine.merger.mayRead(partition: partition.ordinal) else { continue }
+      if isHeld, !engine.progress.isLast(partition.ordinal, watermark: partition.watermark) { continue }
       best = partition
     }
     guard let best else { return nil }
@@ -247,16 +249,16 @@ final class Worker: @unchecked Sendable {
 
   // MARK: What others ask
 
-  private func publishStats() {
+  private func publishStats(isLast: Bool = false) {
     stats.partitions = partitions.map { ($0.ordinal, $0.counters) }
     // Counting the state of a thousand rules takes its time: ten times a second is often enough for those who watch.
     let now = monotonicNanos()
-    if now - stateNanos >= 100_000_000 {
+    if now - stateNanos >= 100_000_000 || isLast {
       stateNanos = now
-      stats.state = shards.reduce((0, 0)) { sum, shard in
-        let size = shard.stateSize
-        return (sum.0 + size.keys, sum.1 + size.bytes)
-      }
+      stats.operators = Array(repeating: OperatorStatus(), count: engine.graph.exchanges.count)
+      for shard in shards { shard.addSizes(to: &stats.operators) }
+      stats.state = stats.operators.reduce((0, 0)) { ($0.0 + $1.keys, $0.1 + $1.bytes) }
+      engine.stateGate.note(bytes: stats.state.bytes, worker: number)
     }
     engine.report(stats, worker: number)
   }
@@ -402,6 +404,8 @@ struct WorkerStats: Sendable {
   var batchNanosMax: Int64 = 0
   var partitions: [(ordinal: Int, counters: PartitionCounters)] = []
   var state: (keys: Int, bytes: Int) = (0, 0)
+  /// By exchange.
+  var operators: [OperatorStatus] = []
 }
 
 /// A worker's answer to a commit: where its shards (by source) and its partitions stand.

@@ -40,6 +40,12 @@ struct CommandEnvironment {
       })
   }
 
+  /// Writes finished lines to standard error, from any thread.
+  var errorWriter: @Sendable ([UInt8]) throws -> Void {
+    let output = SharedText(standardError)
+    return { try output.write($0) }
+  }
+
   func say(_ text: String) throws {
     try standardOutput.write(text + "\n")
   }
@@ -48,6 +54,14 @@ struct CommandEnvironment {
   func note(_ text: String) {
     try? standardError.write(text + "\n")
   }
+}
+
+/// An output that several threads write to.
+private final class SharedText: @unchecked Sendable {
+  // @unchecked: a descriptor's output has no state, and tests write from one thread.
+  private let output: any TextOutput
+  init(_ output: any TextOutput) { self.output = output }
+  func write(_ line: [UInt8]) throws { try output.write(String(decoding: line, as: UTF8.self)) }
 }
 
 /// Writes to a file descriptor, unbuffered.

@@ -5,6 +5,8 @@ enum ExitCode: Int32, Sendable {
   case refused = 1
   /// The command line or the environment says no: an unknown option, a file that cannot be read.
   case usage = 2
+  /// `plan`: a deploy would lose state.
+  case losesState = 3
 }
 
 /// One option of a command: `--name VALUE`, or a flag when it takes no value.

@@ -1,8 +1,12 @@
 import Glibc
+import Planner
 
 /// A rule file as it lies on the disk.
 struct RuleFileBytes {
+  /// As diagnostics show it.
   let path: String
+  /// Below the path that was asked for: the same wherever a rule directory lies.
+  let name: String
   let bytes: [UInt8]
 }
 
@@ -13,16 +17,41 @@ struct RuleFileBytes {
 /// paths that hold no rule file at all.
 func readRuleFiles(_ paths: [String]) throws(CommandFailure) -> [RuleFileBytes] {
   var files: [RuleFileBytes] = []
+  for file in try findRuleFiles(paths) {
+    files.append(RuleFileBytes(path: file.path, name: file.name, bytes: try readWhole(file.path)))
+  }
+  return files
+}
+
+/// Where the rule files are that paths name, each once. Throws as `readRuleFiles` does.
+func findRuleFiles(_ paths: [String]) throws(CommandFailure) -> [(path: String, name: String)] {
+  var files: [(path: String, name: String)] = []
   var seen: Set<String> = []
   for path in paths {
     for file in try ruleFilePaths(below: path, depth: 0, isNamed: true) where seen.insert(file).inserted {
-      files.append(RuleFileBytes(path: file, bytes: try readWhole(file)))
+      // A file that was named itself goes by its last component.
+      let isBelow = file.utf8.count > path.utf8.count
+      let name = isBelow ? file.dropFirst(path.count) : file.split(separator: "/").last ?? file[...]
+      files.append((file, String(name.drop { $0 == "/" })))
     }
   }
   if files.isEmpty {
     throw .environment("no .rules file in \(paths.joined(separator: ", "))")
   }
   return files
+}
+
+/// What the text of a rule set is known by, in checkpoints and logs: 16 hexadecimal digits of its files' names and bytes,
+/// wherever they lie and in whatever order they were named.
+func ruleRevision(_ files: [RuleFileBytes]) -> String {
+  let hashes = files.map { file in
+    var hash = StableHash(file.name)
+    hash.add(counted: file.bytes)
+    return hash.digits
+  }
+  var hash = StableHash()
+  for digits in hashes.sorted() { hash.add(digits) }
+  return hash.digits
 }
 
 /// Deeper than any rule repository; a loop of symbolic links ends here.

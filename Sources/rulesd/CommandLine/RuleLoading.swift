@@ -7,6 +7,8 @@ struct LoadedRules {
   /// What could be read as text, for printing diagnostics with their source lines.
   var files: [SourceFile]
   var fileCount: Int
+  /// See `ruleRevision`.
+  var revision: String
   /// Nil when there is an error among the diagnostics.
   var program: TypedProgram?
   var diagnostics: [Diagnostic]
@@ -35,7 +37,7 @@ func loadRules(_ paths: [String]) throws(CommandFailure) -> LoadedRules {
   }
   let result = compileRules(files, catalog: makeCatalog(formats: connectorFormats))
   return LoadedRules(
-    files: files, fileCount: read.count, program: unreadable.isEmpty ? result.program : nil,
+    files: files, fileCount: read.count, revision: ruleRevision(read), program: unreadable.isEmpty ? result.program : nil,
     diagnostics: unreadable + result.diagnostics)
 }
 
@@ -44,6 +46,13 @@ func loadRules(_ paths: [String]) throws(CommandFailure) -> LoadedRules {
 func loadProgram(
   _ paths: [String], _ environment: CommandEnvironment
 ) throws(CommandFailure) -> TypedProgram {
+  try loadCheckedRules(paths, environment).program
+}
+
+/// The same, with what else is known of the files.
+func loadCheckedRules(
+  _ paths: [String], _ environment: CommandEnvironment
+) throws(CommandFailure) -> (loaded: LoadedRules, program: TypedProgram) {
   let rules = try loadRules(paths)
   if !rules.diagnostics.isEmpty {
     environment.note(rules.text(useColor: environment.standardError.isTerminal))
@@ -52,7 +61,7 @@ func loadProgram(
     throw CommandFailure(
       exitCode: .refused, message: "the rules have \(counted(rules.errorCount, "error"))", hint: nil)
   }
-  return program
+  return (rules, program)
 }
 
 /// `1 error`, `2 errors`, `no errors`.

@@ -2,6 +2,7 @@
 let allCommands: [Command] = [
   checkCommand,
   explainCommand,
+  planCommand,
   dryRunCommand,
   runCommand,
   simulateCommand,

@@ -1,3 +1,6 @@
+import Planner
+import RuleLang
+
 let checkPage = CommandPage(
   name: "check",
   summary: "say what is wrong with rule files, all of it in one run",
@@ -15,6 +18,11 @@ let checkPage = CommandPage(
     CommandExample("rulesd check --format github --strict rules", "in a pull request's checks"),
   ])
 
+/// Whether several daemons can share the rules' work, and if not, why.
+func sharingText(_ program: TypedProgram) -> String {
+  "can be shared by several daemons: \(program.separability.text)"
+}
+
 let checkCommand = Command(checkPage) { arguments, environment in
   let format = try arguments.choice("format", among: ["text", "json", "github"]) ?? "text"
   let rules = try loadRules(arguments.positionals)
@@ -29,6 +37,7 @@ let checkCommand = Command(checkPage) { arguments, environment in
   environment.note(
     "\(counted(rules.fileCount, "file")): \(counted(rules.errorCount, "error")), "
       + counted(rules.warningCount, "warning"))
+  if let program = rules.program { environment.note(sharingText(program)) }
   let isRefused = rules.errorCount > 0 || arguments.flag("strict") && rules.warningCount > 0
   return isRefused ? .refused : .ok
 }

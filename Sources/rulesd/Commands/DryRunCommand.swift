@@ -20,6 +20,9 @@ let dryRunPage = CommandPage(
       "only records of this type: metric, alert, dead_letter, late, …; default all"),
     .option("workers", "N", "threads; default one per core"),
     .option("batch-rows", "N", "rows in a batch, 1 to 4096; default 4096"),
+    .option(
+      "key-limit", "N",
+      "most keys in a pane of a partition, for windows without `limit N keys`; default 1000000"),
     .flag("quiet", letter: "q", "no summary on standard error"),
   ],
   examples: [
@@ -34,7 +37,7 @@ let dryRunPage = CommandPage(
 let dryRunCommand = Command(dryRunPage) { arguments, environment in
   let program = try loadProgram(arguments.positionals, environment)
   let kinds = try recordKinds(arguments.all("only"))
-  let graph = buildPlan(program).lower()
+  let graph = buildPlan(program).lower(keyLimit: try keyLimit(arguments))
   let recordings: Recordings
   do {
     recordings = try Recordings(
@@ -85,6 +88,8 @@ private func summary(_ status: EngineStatus, graph: Graph, nanos: Int64) -> Stri
     "read \(counted(status.rows, "record")) in \((seconds * 1_000).rounded() / 1_000) s "
     + "(\(grouped(rate))/s, \(grouped(megabytes)) MB/s); "
     + "\(grouped(status.late)) late, \(counted(status.deadLetters, "dead letter"))\n"
+  let overLimit = status.operators.reduce(0) { $0 + $1.rowsOverLimit }
+  if overLimit > 0 { text += "  \(counted(overLimit, "row")) not aggregated: the keys of a pane are limited\n" }
   for kind in RecordKind.allCases {
     let count = status.recordsByKind[Int(kind.rawValue)]
     if count > 0 { text += "  \(kind.name): \(grouped(count))\n" }

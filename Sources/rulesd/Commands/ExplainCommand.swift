@@ -20,13 +20,16 @@ let explainPage = CommandPage(
 
 let explainCommand = Command(explainPage) { arguments, environment in
   let format = try arguments.choice("format", among: ["text", "dot", "json"]) ?? "text"
-  let explanation = buildPlan(try loadProgram(arguments.positionals, environment)).explanation
+  let program = try loadProgram(arguments.positionals, environment)
+  let explanation = buildPlan(program).explanation
   switch format {
   case "dot": try environment.say(explanation.dot)
   case "json": try environment.say(explanation.json)
   default:
     let limits = arguments.flag("all") ? .none : explanation.readableLimits
     try environment.standardOutput.write(explanation.text(limits))
+    // Who says nothing of partitions runs one daemon, and needs no answer.
+    if program.declaresPartitioning { try environment.say("\n\(sharingText(program))") }
   }
   return .ok
 }

@@ -10,8 +10,9 @@ let runPage = CommandPage(
   summary: "the daemon: rules over Kafka topics, with metrics and health over HTTP",
   positionals: "RULES…", positionalCount: 1...CommandPage.unlimited,
   details: """
-    Serves /metrics, /healthz and /readyz. SIGTERM and SIGINT drain, flush, commit and end it with exit
-    code 0.
+    Serves /metrics, /healthz and /readyz. SIGTERM and SIGINT drain, flush, store, commit and end it with exit
+    code 0. SIGHUP, POST /-/reload or a change of the rule files put the rules anew; those that do not
+    compile change nothing.
     """,
   options: [
     .option("kafka", "BROKERS", "host:port, several with commas"),
@@ -27,50 +28,94 @@ let runPage = CommandPage(
       "the topic of a record type, such as alert=pages; default rulesd.metrics, rulesd.alerts, …"),
     .option("listen", "HOST:PORT", "the HTTP face; default 127.0.0.1:9464, port 0 takes a free one"),
     .option("commit-every", "TIME", "how often offsets are committed; default 1s"),
+    .option(
+      "delivery", "HOW",
+      "exactly-once or at-least-once; default exactly-once where records go to Kafka, at-least-once elsewhere"),
+    .option(
+      "checkpoints", "PLACE",
+      "a directory or postgresql://… for the state, or none; default $STATE_DIRECTORY or ~/.local/state/rulesd"),
+    .option("checkpoint-every", "TIME", "how often the state is stored; default 10s"),
+    .option("checkpoints-kept", "N", "besides those in use and savepoints; default 3"),
+    .option("restore", "NAME", "begin with this checkpoint, whatever was committed"),
+    .option(
+      "instance-id", "NAME",
+      "a name of its own in the group: a restart within its session (6 s or more) moves no partition"),
+    .flag("no-watch", "look at the rules on SIGHUP and POST /-/reload only, not whenever they change"),
     .option("workers", "N", "threads; default one per core"),
     .option("batch-rows", "N", "rows in a batch, 1 to 4096; default 4096"),
     .option(
-      "set", "NAME=VALUE", letter: "X", repeatable: true, "a librdkafka property, such as for TLS"),
-  ],
+      "key-limit", "N",
+      "most keys in a pane of a partition, for windows without `limit N keys`; default 1000000"),
+    .option("memory-limit", "SIZE", "keyed state beyond which partitions wait, such as 2GiB; default none"),
+    .option("audit-log", "FILE", "append a JSON line for each start and stop to this file; default standard error"),
+  ] + httpFaceOptions + kafkaSecurityOptions,
   examples: [
     CommandExample("rulesd run rules/search-quality --kafka localhost:9092", "against a broker"),
     CommandExample(
-      "rulesd run rules/search-quality --kafka k1:9093 -X security.protocol=ssl --sink out.jsonl",
+      "rulesd run rules/search-quality --kafka k1:9093 --kafka-tls-ca ca.pem --sink out.jsonl",
       "over TLS, with the records in a file"),
+    CommandExample(
+      "rulesd run rules --kafka k1:9092 --listen 0.0.0.0:9464 --http-token-file token --audit-log audit.jsonl",
+      "reachable for others, who need the token"),
   ])
 
 let runCommand = Command(runPage) { arguments, environment in
-  let program = try loadProgram(arguments.positionals, environment)
+  let (loaded, program) = try loadCheckedRules(arguments.positionals, environment)
   guard let brokers = arguments.text("kafka") else {
     throw CommandFailure.usage("run needs --kafka BROKERS", hint: "rulesd run --help shows an example")
   }
-  let setup = RunSetup(
+  var setup = RunSetup(
     brokers: brokers, group: arguments.text("group") ?? "rulesd",
-    properties: try arguments.pairs("set").map { KafkaProperty($0.name, $0.value) },
+    properties: try kafkaProperties(arguments, environment),
     fromBeginning: try arguments.choice("from", among: ["earliest", "latest"]) != "latest",
     isBounded: arguments.flag("until-end"),
     workers: try arguments.integer("workers", 1...256) ?? coreCount(),
     batchRows: try arguments.integer("batch-rows", 1...RecordBatch.rowsMax) ?? RecordBatch.rowsMax,
     commitNanos: try arguments.duration("commit-every") ?? 1_000_000_000)
-  let graph = buildPlan(program).lower()
+  setup.isShared = !setup.isBounded && program.declaresPartitioning && program.separability.isSeparable
+  setup.instanceID = arguments.text("instance-id")
+  setup.checkpointNanos = try arguments.duration("checkpoint-every") ?? setup.checkpointNanos
+  setup.checkpointsKept = try arguments.integer("checkpoints-kept", 1...1_000) ?? setup.checkpointsKept
+  setup.restore = arguments.text("restore")
+  setup.stateBytesMax = try byteCount("memory-limit", arguments) ?? 0
+  setup.keyLimit = try keyLimit(arguments)
+  let graph = buildPlan(program).lower(keyLimit: setup.keyLimit)
   let topics = try recordTopics(arguments.pairs("topic"))
   let names = arguments.all("sink").isEmpty ? ["kafka"] : arguments.all("sink")
+  let isExactlyOnce = try exactlyOnce(arguments, setup, sinks: names)
   do {
-    let sinks = try names.map { name -> any RecordSink in
-      guard name == "kafka" else { return try openLines(name, appends: true) }
-      var options = KafkaSinkOptions(brokers: brokers, properties: setup.properties)
-      options.topics.merge(topics) { _, given in given }
-      options.topicOverrides = graph.topics
-      // What is not on the brokers by then is written again after a restart: nothing after it was committed.
-      options.flushMillisMax = 15_000
-      return try KafkaSink(options: options)
-    }
+    var sinkOptions = KafkaSinkOptions(brokers: brokers, properties: setup.properties)
+    sinkOptions.topics.merge(topics) { _, given in given }
+    sinkOptions.topicOverrides = graph.topics
+    // What is not on the brokers by then is written again after a restart: nothing after it was committed.
+    sinkOptions.flushMillisMax = 15_000
+    let sink = try makeSink(names, sinkOptions, transactionalID: isExactlyOnce ? setup.transactionalID : nil)
+    setup.store = try checkpointStore(arguments, setup)
     let listen = try listenAddress(arguments.text("listen") ?? "127.0.0.1:9464")
+    setup.httpSecurity = try httpSecurity(arguments, host: listen.host, environment)
+    let audit = try auditLog(arguments, environment)
+    setup.audit = audit
+    let board = StatusBoard()
+    let reloader = Reloader(
+      paths: arguments.positionals, program: program, revision: loaded.revision,
+      watches: !arguments.flag("no-watch"), keyLimit: setup.keyLimit, board: board, environment: environment, audit: audit
+    ) { [setup] program in try checkReload(program, setup) }
+    setup.reloader = reloader
+    setup.revision = loaded.revision
+    let rules = program.metrics.map(\.name) + program.alerts.map(\.name)
     stopOnSignals()
-    try runDaemon(
-      setup, graph: graph, sink: sinks.count == 1 ? sinks[0] : FanOutSink(sinks), listen: listen,
-      environment
-    ) { stopSignal.load(ordering: .relaxed) }
+    audit.record(.start, revision: loaded.revision, rules: rules, .done())
+    do {
+      try runDaemon(setup, graph: graph, sink: sink, listen: listen, environment, board: board) {
+        stopSignal.load(ordering: .relaxed)
+      }
+    } catch {
+      audit.record(.stop, revision: reloader.revision, rules: rules, .failed(failureText(error)))
+      throw error
+    }
+    let isSignalled = stopSignal.load(ordering: .relaxed)
+    audit.record(
+      .stop, revision: reloader.revision, rules: rules, .done(isSignalled ? "by a signal" : "everything has been read"))
   } catch let failure as CommandFailure {
     throw failure
   } catch {
@@ -79,91 +124,91 @@ let runCommand = Command(runPage) { arguments, environment in
   return .ok
 }
 
-/// What `run` needs to know beyond the rules; `demo` uses the same.
-struct RunSetup {
-  var brokers: String
-  var group: String
-  var properties: [KafkaProperty] = []
-  var fromBeginning = true
-  var isBounded = false
-  var workers: Int
-  var batchRows = RecordBatch.rowsMax
-  var commitNanos: Int64 = 1_000_000_000
-  var checkpointNanos: Int64 = 10_000_000_000
-  /// Hash of the rule text.
-  var revision = ""
-  /// Where checkpoints go; without one state is rebuilt by reading again.
-  var store: (any CheckpointStore)?
+/// Whether records and offsets are committed together. Files know no transactions.
+private func exactlyOnce(
+  _ arguments: ParsedArguments, _ setup: RunSetup, sinks: [String]
+) throws(CommandFailure) -> Bool {
+  let asked = try arguments.choice("delivery", among: ["exactly-once", "at-least-once"])
+  let canBe = sinks.contains("kafka") && !setup.isBounded
+  if asked == "exactly-once", !canBe {
+    throw .usage(
+      "--delivery exactly-once needs records to go to Kafka, and to a daemon without --until-end",
+      hint: "add --sink kafka, or leave --delivery out")
+  }
+  return canBe && asked != "at-least-once"
 }
 
-/// Runs a graph over Kafka until it is told to stop, or to the topics' ends; serves HTTP meanwhile when
-/// `listen` is given.
-func runDaemon(
-  _ setup: RunSetup, graph: Graph, sink: any RecordSink, listen: (host: String, port: UInt16)?,
-  _ environment: CommandEnvironment, board: StatusBoard = StatusBoard(), isStopping: () -> Bool
-) throws {
-  for node in graph.sources where node.schema.topic == nil {
-    throw CommandFailure.usage(
-      "source `\(node.schema.name)` names no Kafka topic", hint: "add `kafka \"topic\"` to it")
+private func makeSink(
+  _ names: [String], _ options: KafkaSinkOptions, transactionalID: String?
+) throws -> any RecordSink {
+  let lines = try names.filter { $0 != "kafka" }.map { try openLines($0, appends: true) }
+  guard names.contains("kafka") else { return lines.count == 1 ? lines[0] : FanOutSink(lines) }
+  if let transactionalID {
+    let sink = try KafkaTransactionalSink(
+      options: options, transactions: KafkaTransactionOptions(transactionalID: transactionalID))
+    return lines.isEmpty ? sink : TransactionalFanOutSink(sink, others: lines)
   }
-  var server: HTTPServer?
-  if let listen {
-    let startNanos = wallClockNanos()
-    server = try HTTPServer(bind: listen.host, port: listen.port) { request in
-      answer(request, board, graph: graph, startNanos: startNanos)
+  let sink = try KafkaSink(options: options)
+  return lines.isEmpty ? sink : FanOutSink([sink] + lines)
+}
+
+/// `--checkpoints`, or where state belongs on this machine.
+private func checkpointStore(_ arguments: ParsedArguments, _ setup: RunSetup) throws -> (any CheckpointStore)? {
+  let place = arguments.text("checkpoints") ?? defaultStatePlace()
+  if place == "none" || setup.isBounded {
+    if setup.restore != nil {
+      throw CommandFailure.usage("--restore needs a place to read from", hint: "give --checkpoints PLACE")
     }
-    environment.note("listening on http://\(listen.host):\(server?.port ?? listen.port)")
+    return nil
   }
-  defer { server?.stop() }
-  var options = CoordinatorOptions(
-    engine: EngineOptions(
-      workers: setup.workers, batchRows: setup.batchRows,
-      order: setup.isBounded ? .total : .bySource, isLive: true), group: setup.group)
-  options.commitNanos = setup.commitNanos
-  options.checkpointNanos = setup.checkpointNanos
-  options.isBounded = setup.isBounded
-  let daemon = try Daemon(
-    rules: RunningRules(graph: graph, revision: setup.revision), sink: sink, store: setup.store, options: options,
-    board: board
-  ) { node, _ in
-    // Each source is a group of its own: two sources may read one topic, each at its own pace.
-    var options = KafkaSourceOptions(
-      brokers: setup.brokers, group: "\(setup.group).\(node.schema.name)", properties: setup.properties)
-    options.fromBeginning = setup.fromBeginning
-    options.untilEnd = setup.isBounded
-    return try KafkaSource(schema: node.schema, options: options)
+  do { return try openCheckpointStore(place, group: setup.group) } catch {
+    throw CommandFailure.environment("--checkpoints: \(error)")
   }
-  defer { sink.close() }
-  try daemon.run(isStopping: isStopping)
-  let status = board.current.before.adding(board.current.status)
-  environment.note(
-    "read \(counted(status.rows, "record")), wrote \(grouped(status.recordsByKind.reduce(0, +))); "
-      + "\(grouped(status.late)) late, \(counted(status.deadLetters, "dead letter"))")
 }
 
-private func answer(
-  _ request: HTTPRequest, _ board: StatusBoard, graph: Graph, startNanos: Int64
-) -> HTTPResponse {
-  switch request.path {
-  case "/healthz": return .text("ok\n")
-  case "/readyz":
-    let problems = board.current.problems
-    return problems.isEmpty
-      ? .text("ready\n") : .text(problems.map { "not ready: \($0)\n" }.joined(), status: 503)
-  case "/metrics":
-    let text = metricsText(
-      board.current, graph: graph, nowNanos: wallClockNanos(), startNanos: startNanos)
-    return HTTPResponse(
-      status: 200, contentType: "text/plain; version=0.0.4; charset=utf-8", body: Array(text.utf8))
-  case "/": return .text("rulesd: /metrics /healthz /readyz\n")
-  default: return .notFound
+/// systemd's state directory, or the user's.
+private func defaultStatePlace() -> String {
+  func variable(_ name: String) -> String? {
+    getenv(name).map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 }
   }
+  if let directory = variable("STATE_DIRECTORY") { return directory }
+  if let directory = variable("XDG_STATE_HOME") { return "\(directory)/rulesd" }
+  if let home = variable("HOME") { return "\(home)/.local/state/rulesd" }
+  return "/var/lib/rulesd"
+}
+
+/// What a running daemon cannot take on.
+private func checkReload(_ program: TypedProgram, _ setup: RunSetup) throws {
+  for source in program.sources where source.topic == nil {
+    throw CommandFailure.usage("source `\(source.name)` names no Kafka topic", hint: nil)
+  }
+  if setup.isShared, !program.separability.isSeparable {
+    throw CommandFailure.usage(
+      "daemons share the partitions, and these rules cannot be shared out: \(program.separability.text)",
+      hint: "restart the daemons to let one of them read everything")
+  }
+}
+
+/// `--audit-log FILE`, or standard error.
+private func auditLog(
+  _ arguments: ParsedArguments, _ environment: CommandEnvironment
+) throws(CommandFailure) -> AuditLog {
+  if let path = arguments.text("audit-log") { return try AuditLog(path: path) }
+  return AuditLog(note: { _ in }, write: environment.errorWriter)
+}
+
+private func failureText(_ error: any Error) -> String {
+  (error as? CommandFailure)?.message ?? "\(error)"
 }
 
 /// Set by SIGTERM and SIGINT.
 private let stopSignal = Atomic<Bool>(false)
 
+/// Set by SIGHUP: the rules are to be read again. Whoever does so takes it back first, or a signal that comes meanwhile is lost.
+let reloadSignal = Atomic<Bool>(false)
+
 private func stopOnSignals() {
+  signal(SIGHUP) { _ in reloadSignal.store(true, ordering: .relaxed) }
   for number in [SIGTERM, SIGINT] {
     signal(number) { _ in stopSignal.store(true, ordering: .relaxed) }
   }

@@ -29,8 +29,7 @@ let simulatePage = CommandPage(
     .option("kafka", "BROKERS", "write to these brokers instead: host:port, several with commas"),
     .option("topic-suffix", "TEXT", "behind the name of each Kafka topic"),
     .option("speed", "N", "this many times as fast as life, or max; default 1 for Kafka, max for files"),
-    .option("set", "NAME=VALUE", letter: "X", repeatable: true, "a librdkafka property, such as for TLS"),
-  ],
+  ] + kafkaSecurityOptions,
   examples: [
     CommandExample(
       "rulesd simulate --scenario incident --seed 7 --duration 40m --rate 200 --out traffic",
@@ -49,7 +48,7 @@ let simulateCommand = Command(simulatePage) { arguments, environment in
   case (let directory?, nil):
     try simulate(plan, into: try RecordingDirectory(directory, plan), environment)
   case (nil, let brokers?):
-    let properties = try arguments.pairs("set").map { KafkaProperty($0.name, $0.value) }
+    let properties = try kafkaProperties(arguments, environment)
     let writer = try KafkaWriter(brokers: brokers, properties: properties)
     let topics = KafkaTopics(
       writer: writer, brokers: brokers, suffix: arguments.text("topic-suffix") ?? "",

@@ -1,3 +1,5 @@
+import Runtime
+
 /// Tells alerts as a person on call would want them told: when, what, on which evidence, and for how long.
 struct AlertTimeline {
   private let useColor: Bool

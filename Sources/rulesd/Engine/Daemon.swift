@@ -50,7 +50,8 @@ final class Daemon {
     let statuses = coordinator.engines.map(\.status)
     board.publish(
       statuses.first.map { first in statuses.dropFirst().reduce(first) { $0.adding($1) } },
-      lags: coordinator.lagRecords(), problems: coordinator.problems)
+      lags: coordinator.lagRecords(), problems: coordinator.problems,
+      isStandingBy: coordinator.isStandingBy)
   }
 }
 
@@ -65,8 +66,12 @@ final class StartOffsets: @unchecked Sendable {
 final class StatusBoard: Sendable {
   struct Contents {
     var status = EngineStatus()
-    /// Totals of engines that ended before a rebalance.
+    /// Totals of engines that have ended.
     var before = EngineStatus()
+    /// The same by names, which last when the rules change.
+    var endedByRule: [String: Int] = [:]
+    var endedPartitions: [PartitionKey: PartitionCounters] = [:]
+    var isStandingBy = false
     var lags: [PartitionIdentity: Int64] = [:]
     var problems: [String] = ["starting"]
     var engineStarts = 0
@@ -93,8 +98,11 @@ final class StatusBoard: Sendable {
 
   var current: Contents { contents.withLock { $0 } }
 
-  func publish(_ status: EngineStatus?, lags: [PartitionIdentity: Int64], problems: [String]) {
+  func publish(
+    _ status: EngineStatus?, lags: [PartitionIdentity: Int64], problems: [String], isStandingBy: Bool
+  ) {
     contents.withLock {
+      $0.isStandingBy = isStandingBy
       if let status { $0.status = status }
       $0.lags = lags
       $0.problems = problems
@@ -110,6 +118,9 @@ final class StatusBoard: Sendable {
       $0.reloadProblem = problem
     }
   }
+
+  /// The rules on disk are those that run.
+  func noteRulesCurrent() { contents.withLock { $0.reloadProblem = nil } }
 
   func note(_ event: CoordinatorEvent) {
     contents.withLock { contents in
@@ -134,8 +145,12 @@ final class StatusBoard: Sendable {
       case .reloadFailed(let problem):
         contents.failedReloads += 1
         contents.reloadProblem = problem
-      case .engineEnded(let status):
+      case .engineEnded(let status, let graph):
         contents.before = contents.before.adding(status)
+        for (rule, count) in zip(graph.rules, status.recordsByRule) { contents.endedByRule[rule, default: 0] += count }
+        for (identity, counters) in status.partitions {
+          contents.endedPartitions[PartitionKey(identity, graph), default: PartitionCounters()].add(counters)
+        }
         contents.status = EngineStatus()
       }
     }
@@ -148,14 +163,7 @@ extension EngineStatus {
     var sum = other
     var counters: [PartitionIdentity: PartitionCounters] = [:]
     for (identity, values) in partitions + other.partitions {
-      var total = counters[identity] ?? PartitionCounters()
-      total.rows += values.rows
-      total.bytes += values.bytes
-      total.late += values.late
-      total.deadLetters += values.deadLetters
-      total.watermark = values.watermark
-      total.isIdle = values.isIdle
-      counters[identity] = total
+      counters[identity, default: PartitionCounters()].add(values)
     }
     sum.partitions = counters.keys.sorted().map { ($0, counters[$0] ?? PartitionCounters()) }
     func added(_ a: [Int], _ b: [Int]) -> [Int] {
@@ -163,9 +171,38 @@ extension EngineStatus {
     }
     sum.recordsByRule = added(recordsByRule, other.recordsByRule)
     sum.recordsByKind = added(recordsByKind, other.recordsByKind)
+    for (exchange, own) in operators.enumerated() where exchange < sum.operators.count {
+      sum.operators[exchange].rowsOverLimit += own.rowsOverLimit
+    }
+    if sum.operators.isEmpty {
+      sum.operators = operators.map { own in
+        var counter = OperatorStatus()
+        counter.rowsOverLimit = own.rowsOverLimit
+        return counter
+      }
+    }
     sum.batches += batches
     sum.batchNanos += batchNanos
     sum.batchNanosMax = max(batchNanosMax, other.batchNanosMax)
     return sum
+  }
+}
+
+extension PartitionCounters {
+  /// Counts add up; gauges are the later one's.
+  mutating func add(_ later: PartitionCounters) {
+    rows += later.rows
+    bytes += later.bytes
+    late += later.late
+    deadLetters += later.deadLetters
+    watermark = later.watermark
+    isIdle = later.isIdle
+  }
+}
+
+extension PartitionKey {
+  init(_ identity: PartitionIdentity, _ graph: Graph) {
+    self.init(
+      source: graph.sources[identity.source].schema.name, topic: identity.topic, partition: identity.partition)
   }
 }

@@ -20,6 +20,9 @@ final class KindFilterSink: RecordSink {
   }
 
   func flush() throws { try sink.flush() }
+  func barrier(_ epoch: UInt64) { sink.barrier(epoch) }
+  func adopt(topics: [String]) { sink.adopt(topics: topics) }
+  func complete(_ epoch: UInt64) throws { try sink.complete(epoch) }
   var problem: String? { sink.problem }
   func close() { sink.close() }
 }

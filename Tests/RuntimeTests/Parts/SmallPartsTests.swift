@@ -79,12 +79,13 @@ import Testing
 
 @Suite struct GroupTableTests {
   /// The keys of random rows, null and empty ones too, get the ids that a dictionary gives in order of first
-  /// sight.
+  /// sight, however many groups the table was told to expect.
   @Test(
-    arguments: [[], [.string], [.int64], [.string, .string], [.float64, .bool, .string]] as [[PhysicalType]])
-  func equalsADictionary(_ types: [PhysicalType]) {
+    arguments: [[], [.string], [.int64], [.string, .string], [.float64, .bool, .string]] as [[PhysicalType]],
+    [16, 17, 3_000])
+  func equalsADictionary(_ types: [PhysicalType], expectedGroups: Int) {
     var random = SeededRandom(UInt64(types.count + 5))
-    let table = GroupTable(keyTypes: types)
+    let table = GroupTable(keyTypes: types, expectedGroups: expectedGroups)
     let other = GroupTable(keyTypes: types)
     var known: [[String]: Int32] = [:]
     var texts: [UnsafeMutablePointer<UInt8>] = []
@@ -227,7 +228,7 @@ import Testing
 
 @Suite struct ProgressTests {
   @Test func nobodyRunsFarAhead() {
-    let progress = Progress(partitions: 3, leadNanos: 60)
+    let progress = Progress(sources: [0, 0, 0], leadNanos: 60)
     // Nobody knows yet where the others are.
     #expect(progress.mayRead(0, watermark: beforeAllTime))
     #expect(!progress.mayRead(0, watermark: 100))

@@ -1,5 +1,6 @@
-/// A JSON text taken apart, for the few records that a command shows to a person. Not for the hot path.
-enum JSONValue: Equatable {
+/// A JSON text taken apart: manifests of checkpoints, and the few records that a command shows to a person. Not for
+/// the hot path.
+public enum JSONValue: Equatable, Sendable {
   case null
   case bool(Bool)
   case number(Double)
@@ -8,7 +9,7 @@ enum JSONValue: Equatable {
   /// Members in the order of the text.
   case object([(name: String, value: JSONValue)])
 
-  static func == (left: JSONValue, right: JSONValue) -> Bool {
+  public static func == (left: JSONValue, right: JSONValue) -> Bool {
     switch (left, right) {
     case (.null, .null): true
     case (.bool(let a), .bool(let b)): a == b
@@ -22,21 +23,23 @@ enum JSONValue: Equatable {
   }
 
   /// The first member of that name; nil when there is none, or when this is no object.
-  subscript(name: String) -> JSONValue? {
+  public subscript(name: String) -> JSONValue? {
     guard case .object(let members) = self else { return nil }
     return members.first { $0.name == name }?.value
   }
 
-  var text: String? {
+  /// Of a string; nil for anything else.
+  public var text: String? {
     if case .string(let text) = self { text } else { nil }
   }
 
-  var members: [(name: String, value: JSONValue)] {
+  /// Of an object; none for anything else.
+  public var members: [(name: String, value: JSONValue)] {
     if case .object(let members) = self { members } else { [] }
   }
 
   /// Nil when the bytes are not exactly one JSON value, or nest deeper than 64.
-  init?(_ bytes: some Collection<UInt8>) {
+  public init?(_ bytes: some Collection<UInt8>) {
     var reader = JSONReader(bytes: Array(bytes))
     guard let value = reader.document() else { return nil }
     self = value
@@ -57,7 +60,12 @@ private struct JSONReader {
   }
 
   private mutating func skipBlanks() {
-    while index < bytes.count, [0x20, 0x09, 0x0A, 0x0D].contains(bytes[index]) { index += 1 }
+    while index < bytes.count {
+      switch bytes[index] {
+      case 0x20, 0x09, 0x0A, 0x0D: index += 1
+      default: return
+      }
+    }
   }
 
   private mutating func take(_ byte: Unicode.Scalar) -> Bool {

@@ -1,0 +1,92 @@
+import Catalog
+import Runtime
+
+/// A pane: its groups and their aggregates.
+final class Pane: PanePartial, @unchecked Sendable {
+  // @unchecked: as PanePartial says.
+  /// Nanoseconds: the definition's, but for panes from before the rules changed.
+  let length: Int64
+  let table: GroupTable
+  let states: [AggregateState]
+  /// The same, to be called without counting references.
+  let calls: ContiguousArray<Unmanaged<AggregateState>>
+  /// By state, whether rows of the pane were read before the state was there; nil as a rule.
+  private(set) var lacking: [Bool]?
+  /// Whether it only says what is to come of a pane that is still open.
+  let isAnnouncement: Bool
+  /// Captures that have yet to read it.
+  let holds = CaptureHolds()
+
+  var end: Int64 { start + length }
+
+  init(start: Int64, length: Int64? = nil, _ definition: PaneAggregation, expectedGroups: Int = 16) {
+    self.length = length ?? definition.paneNanos
+    table = GroupTable(keyTypes: definition.keyTypes, expectedGroups: expectedGroups)
+    states = definition.makeStates()
+    calls = ContiguousArray(states.map { Unmanaged.passUnretained($0) })
+    isAnnouncement = false
+    super.init(start: start)
+  }
+
+  /// Of stored parts.
+  init(start: Int64, length: Int64, table: GroupTable, states: [AggregateState], lacking: [Bool]?) {
+    self.length = length
+    self.table = table
+    self.states = states
+    self.lacking = lacking
+    calls = ContiguousArray(states.map { Unmanaged.passUnretained($0) })
+    isAnnouncement = false
+    super.init(start: start)
+  }
+
+  /// The same groups and aggregates, to go on by itself.
+  init(copying other: Pane) {
+    length = other.length
+    table = GroupTable(copying: other.table)
+    states = other.states.map { $0.copy() }
+    calls = ContiguousArray(states.map { Unmanaged.passUnretained($0) })
+    lacking = other.lacking
+    isAnnouncement = false
+    super.init(start: other.start)
+  }
+
+  private init(announcing other: Pane, keyTypes: [PhysicalType]) {
+    length = other.length
+    table = GroupTable(keyTypes: keyTypes)
+    states = []
+    calls = []
+    lacking = other.lacking
+    isAnnouncement = true
+    super.init(start: other.start)
+  }
+
+  /// What the shards must know of it before it closes; nil for a pane like any other.
+  func announcement(_ definition: PaneAggregation) -> Pane? {
+    guard length != definition.paneNanos || lacking != nil else { return nil }
+    return Pane(announcing: self, keyTypes: definition.keyTypes)
+  }
+
+  /// Adds the groups of another pane, those whose key belongs to `shard`.
+  func merge(_ other: Pane, shard: Int, shardCount: Int) {
+    var sources: [Int32] = []
+    var targets: [Int32] = []
+    for group in 0..<other.table.count {
+      let hash = other.table.hash(of: group)
+      if shardCount > 1, KeyGroup.owner(hash, shardCount: shardCount) != shard { continue }
+      sources.append(Int32(group))
+      targets.append(Int32(table.assign(group: group, of: other.table)))
+    }
+    for (mine, theirs) in zip(states, other.states) {
+      mine.ensure(groups: table.count)
+      mine.merge(theirs, sources: sources, targets: targets, count: sources.count)
+    }
+    if let theirs = other.lacking { lacking = lacking.map { zip($0, theirs).map { $0 || $1 } } ?? theirs }
+  }
+
+  /// Whether all its keys are in `scope`.
+  func lies(in scope: KeyScope) -> Bool {
+    scope.shardCount == 1 || (0..<table.count).allSatisfy { scope.owns(table.hash(of: $0)) }
+  }
+
+  var bytes: Int { table.bytes + states.reduce(0) { $0 + $1.bytes } }
+}

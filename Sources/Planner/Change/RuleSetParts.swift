@@ -1,0 +1,179 @@
+import Catalog
+import Operators
+import RuleLang
+import Runtime
+
+/// A plan as comparing needs it: rules, sources and operators by name, each with what can be said of it.
+struct RuleSetParts {
+  struct Rule {
+    var name: String
+    var kind: String
+    var facets: [Facet]
+    /// The source that it reads in the end, and what of it the results depend on.
+    var source: String
+    var sourceFacets: [Facet]
+  }
+
+  struct Operator {
+    var id: String
+    var kind: String
+    var title: String
+    /// What its id is made of, but for what is below it.
+    var facets: [Facet]
+    /// What its id owes to windows below.
+    var deepFacets: [Facet]
+    var source: String
+    /// What it owes to the source.
+    var sourceFacets: [Facet]
+    /// The operator whose windows it reads, which windows these are, and how far back they reach.
+    var below: String?
+    var belowSpec: WindowSpec?
+    var upstreamNanos: Int64 = 0
+    var level: Int
+    var family: Int64
+    var rules: Set<String>
+    var states: [(id: String, function: String, text: String)]
+    var windows: [Window]
+  }
+
+  struct Window {
+    var spec: WindowSpec
+    /// Aggregates that it gives, by `PaneAggregation.State.id`.
+    var states: Set<String>
+    var rules: Set<String>
+  }
+
+  var rules: [Rule] = []
+  var rule: [String: Rule] = [:]
+  var sources: [TypedSource] = []
+  var operators: [Operator] = []
+  var operatorWith: [String: Operator] = [:]
+
+  init(_ plan: Plan) {
+    for source in plan.sources {
+      sources.append(source.definition)
+      visit(source.root, source, SlotNames(source))
+    }
+    for rule in rules { self.rule[rule.name] = rule }
+    for part in operators { operatorWith[part.id] = part }
+  }
+
+  private mutating func visit(_ rows: RowSetPlan, _ source: SourcePlan, _ names: SlotNames) {
+    for consumer in rows.consumers {
+      switch consumer {
+      case .metric(let metric): add(metric, rows, source, names)
+      case .alert(let alert): add(alert, rows, source, names)
+      case .panes(let panes):
+        add(panes, source, names)
+        for window in panes.windows { visit(window.rows, source, SlotNames(window, over: names)) }
+      }
+    }
+    for child in rows.children { visit(child.rows, source, names) }
+  }
+
+  private mutating func add(_ metric: MetricPlan, _ rows: RowSetPlan, _ source: SourcePlan, _ names: SlotNames) {
+    let slots = metric.labels + [metric.value]
+    var facets = [
+      Facet("value", rows.space.identities[metric.value], names.definition(metric.value))
+    ]
+    facets += depends(on: rows, slots, labels: metric.labelNames, names)
+    rules.append(
+      Rule(
+        name: metric.definition.name, kind: "metric", facets: facets, source: source.definition.name,
+        sourceFacets: sourceFacets(rows, slots, source)))
+  }
+
+  private mutating func add(_ alert: AlertPlan, _ rows: RowSetPlan, _ source: SourcePlan, _ names: SlotNames) {
+    let definition = alert.definition
+    func text(_ template: Template, identities: Bool) -> String {
+      template.parts.map { part in
+        switch part {
+        case .text(let text): identities ? Value.string(text).ruleText : text
+        case .slot(let slot, let type):
+          identities ? "{\(rows.space.identities[slot]) \(type.rawValue)}" : "{\(names.name(slot))}"
+        }
+      }.joined()
+    }
+    var facets = alert.conditionFacets(over: rows, names)
+    facets += [
+      // As records show it.
+      Facet("text of the condition", definition.conditionText),
+      Facet("for", Value.duration(Double(definition.forNanos)).ruleText),
+      Facet("keep_firing", Value.duration(Double(definition.keepFiringNanos)).ruleText),
+      Facet("severity", definition.severity),
+    ]
+    for (kind, templates) in [("label", alert.labels), ("annotation", alert.annotations)] {
+      facets += templates.map {
+        Facet("\(kind) \($0.name)", text($0, identities: true), "\"\(text($0, identities: false))\"")
+      }
+    }
+    facets.append(
+      Facet("values", alert.values.map { "\($0.name) \(rows.space.identities[$0.slot])" }.sorted(by: utf8Precedes).joined(separator: " "),
+        alert.values.map(\.name).sorted(by: utf8Precedes).joined(separator: ", ")))
+    var slots = [alert.condition] + alert.keys.map(\.slot) + alert.values.map(\.slot)
+    for template in alert.labels + alert.annotations {
+      for case .slot(let slot, _) in template.parts { slots.append(slot) }
+    }
+    let labels = alert.keys.map(\.name)
+    facets += depends(on: rows, slots, labels: labels, names)
+    rules.append(
+      Rule(
+        name: definition.name, kind: "alert", facets: facets, source: source.definition.name,
+        sourceFacets: sourceFacets(rows, slots, source)))
+    let fields = rows.fields(behind: [alert.condition] + alert.keys.map(\.slot))
+    operators.append(
+      Operator(
+        id: alert.operatorID, kind: "alert", title: "alert \(definition.name)",
+        facets: alert.conditionFacets(over: rows, names) + rows.ownFacets(names, labels: labels), deepFacets: rows.belowFacets,
+        source: source.definition.name, sourceFacets: source.definition.identityFacets(reading: fields),
+        below: rows.window?.panes?.operatorID, level: 0, family: 1, rules: [definition.name], states: [],
+        windows: []))
+  }
+
+  private mutating func add(_ panes: PanesPlan, _ source: SourcePlan, _ names: SlotNames) {
+    let states = panes.states.map {
+      (id: $0.id, function: $0.function, text: names.text(of: $0, constants: $0.constants))
+    }
+    operators.append(
+      Operator(
+        id: panes.operatorID, kind: "window",
+        title: "windows over \(source.definition.name) \(panes.keyText(names))", facets: panes.ownFacets,
+        deepFacets: panes.input.belowFacets, source: source.definition.name,
+        sourceFacets: source.definition.identityFacets(reading: panes.fields),
+        below: panes.input.window?.panes?.operatorID, belowSpec: panes.input.window?.spec,
+        upstreamNanos: panes.input.window?.reachNanos ?? 0, level: panes.level, family: panes.family,
+        rules: panes.users, states: states,
+        windows: panes.windows.map { window in
+          Window(
+            spec: window.spec, states: Set(window.outputs.map { panes.states[$0.output.state].id }),
+            rules: window.users)
+        }))
+  }
+
+  /// What a rule's results depend on behind `slots` of its rows.
+  private func depends(
+    on rows: RowSetPlan, _ slots: [Int], labels: [String], _ names: SlotNames
+  ) -> [Facet] {
+    let aggregates = rows.aggregates(behind: slots, names)
+    let facets = [
+      Facet(
+        "aggregates", aggregates.map(\.identity).joined(separator: " "),
+        aggregates.map(\.text).joined(separator: ", "))
+    ]
+    return facets + rows.ownFacets(names, labels: labels) + rows.belowFacets
+  }
+
+  private func sourceFacets(_ rows: RowSetPlan, _ slots: [Int], _ source: SourcePlan) -> [Facet] {
+    let fields = rows.fields(behind: slots).subtracting([source.definition.time.field])
+    return source.definition.facets(reading: fields)
+  }
+}
+
+extension RuleSetParts.Operator {
+  /// How far back before a window the values of these of its states reach; of all when nil.
+  func lookbackNanos(of ids: Set<String>? = nil) -> Int64 {
+    PaneAggregation.lookbackNanos(
+      functions: states.filter { ids?.contains($0.id) ?? true }.map(\.function),
+      windowNanos: windows.map(\.spec.sizeNanos))
+  }
+}

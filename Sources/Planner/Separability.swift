@@ -1,0 +1,116 @@
+import Catalog
+import RuleLang
+
+/// Whether several daemons of one consumer group can share the work of a rule set, each with some of the partitions.
+///
+/// They can when no key has rows in two daemons: every source that rules read says by which fields its topic is
+/// partitioned, and each window over it, at every level, has all of them among its keys.
+public struct Separability: Sendable, Hashable {
+  public struct Reason: Sendable, Hashable {
+    /// The metric or alert that stands against it, the first in the program.
+    public var rule: String
+    /// `metric` or `alert`.
+    public var kind: String
+    /// Where the window is, or the source that says nothing.
+    public var place: SourceRange
+    /// Completes "because": `alert X groups by route only, not by service`.
+    public var text: String
+  }
+
+  /// What stands against it, one reason for each stream or source, in the order of the rules; empty when nothing does.
+  public var reasons: [Reason]
+  public var isSeparable: Bool { reasons.isEmpty }
+
+  /// One line, such as `yes` or `no, because alert X groups by route only, not by service (a.rules:12)`.
+  public var text: String {
+    guard let first = reasons.first else { return "yes" }
+    let more = reasons.count > 1 ? "; and \(reasons.count - 1) more" : ""
+    return "no, because \(first.text) (\(first.place.file):\(first.place.line))\(more)"
+  }
+}
+
+extension TypedProgram {
+  /// Whether daemons can share this program, or what stands against it.
+  public var separability: Separability {
+    var walk = SeparabilityWalk(program: self)
+    for (rule, kind, stream) in metrics.map({ ($0.name, "metric", $0.stream) })
+      + alerts.map({ ($0.name, "alert", $0.stream) })
+    {
+      walk.rule = rule
+      walk.kind = kind
+      _ = walk.columns(ofStream: stream)
+    }
+    return Separability(reasons: walk.reasons)
+  }
+
+  /// Whether a source that some rule reads says how it is partitioned: whoever says so wants to know what comes of it.
+  public var declaresPartitioning: Bool { sources.contains { !$0.partitionedBy.isEmpty } }
+}
+
+/// Follows the rules' streams from their sources, and of each column which field it passes on unchanged.
+private struct SeparabilityWalk {
+  let program: TypedProgram
+  var rule = ""
+  var kind = ""
+  var reasons: [Separability.Reason] = []
+  private var known: [Int: Rows] = [:]
+  private var silentSources: Set<Int> = []
+
+  struct Rows {
+    var source: Int
+    /// The source's field that each column passes on; nil for one that is computed.
+    var fields: [Int?]
+  }
+
+  init(program: TypedProgram) { self.program = program }
+
+  mutating func columns(ofStream index: Int) -> Rows {
+    if let rows = known[index] { return rows }
+    let stream = program.streams[index]
+    var rows: Rows
+    switch stream.input {
+    case .source(let source): rows = Rows(source: source, fields: program.sources[source].fields.indices.map { $0 })
+    case .stream(let input): rows = columns(ofStream: input)
+    }
+    var reason: Separability.Reason?
+    for stage in stream.stages {
+      switch stage {
+      case .filter: break
+      case .derive(let assignments):
+        for assignment in assignments {
+          if case .column(let column, _) = assignment.expression {
+            rows.fields.append(rows.fields[column])
+          } else {
+            rows.fields.append(nil)
+          }
+        }
+      case .aggregate(let aggregation):
+        let keys = aggregation.keys.map { rows.fields[$0] }
+        if reason == nil { reason = self.reason(stream, rows.source, keys) }
+        rows.fields = keys + aggregation.aggregates.map { _ in nil }
+      }
+    }
+    if let reason { reasons.append(reason) }
+    known[index] = rows
+    return rows
+  }
+
+  private mutating func reason(_ stream: TypedStream, _ index: Int, _ keys: [Int?]) -> Separability.Reason? {
+    let source = program.sources[index]
+    guard !source.partitionedBy.isEmpty else {
+      guard silentSources.insert(index).inserted else { return nil }
+      return Separability.Reason(
+        rule: rule, kind: kind, place: source.origin,
+        text: "source \(source.name), which \(kind) \(rule) reads, does not say `partitioned by`")
+    }
+    let missing = source.partitionedBy.filter { !keys.contains($0) }
+    if missing.isEmpty { return nil }
+    let absent = missing.map { source.fields[$0].name }.joined(separator: ", ")
+    let named = keys.map { $0.map { source.fields[$0].name } ?? "a computed column" }
+    let text =
+      keys.isEmpty
+      ? "\(kind) \(rule) has windows without keys, not by \(absent)"
+      : "\(kind) \(rule) groups by \(named.joined(separator: ", ")) only, not by \(absent)"
+    return Separability.Reason(rule: rule, kind: kind, place: stream.origin, text: text)
+  }
+}

@@ -1,0 +1,56 @@
+import Operators
+import Runtime
+
+extension Plan {
+  /// What of the plan keeps state under an operator id, sorted by it.
+  public var storedOperators: [StoredOperator] {
+    (panes.map(\.stored) + alerts.map(\.stored)).sorted { utf8Precedes($0.id, $1.id) }
+  }
+
+  var alerts: [AlertPlan] {
+    var found: [AlertPlan] = []
+    func visit(_ rows: RowSetPlan) {
+      for consumer in rows.consumers {
+        switch consumer {
+        case .alert(let alert): found.append(alert)
+        case .panes(let panes): for window in panes.windows { visit(window.rows) }
+        case .metric: break
+        }
+      }
+      for child in rows.children { visit(child.rows) }
+    }
+    for source in sources { visit(source.root) }
+    return found
+  }
+}
+
+extension PanesPlan {
+  /// What the panes' rows are called: by the source's fields, or by the windows below.
+  var inputNames: SlotNames {
+    guard let window = input.window, let below = window.panes else { return SlotNames(source) }
+    return SlotNames(window, over: below.inputNames)
+  }
+
+  /// `by service` or `without keys`.
+  func keyText(_ names: SlotNames) -> String {
+    keySlots.isEmpty ? "without keys" : "by \(keySlots.map { names.name($0) }.joined(separator: ", "))"
+  }
+
+  fileprivate var stored: StoredOperator {
+    let names = inputNames
+    let keeps = states.map { names.text(of: $0, constants: $0.constants) }.joined(separator: ", ")
+    let sizes = windows.map(\.spec.ruleText).joined(separator: ", ")
+    return StoredOperator(
+      id: operatorID, kind: "window",
+      summary: "windows \(sizes) \(keyText(names)) over \(source.definition.name): \(keeps)",
+      rules: users.sorted(by: utf8Precedes))
+  }
+}
+
+extension AlertPlan {
+  fileprivate var stored: StoredOperator {
+    let by = keys.isEmpty ? "" : " by \(keys.map(\.name).joined(separator: ", "))"
+    return StoredOperator(
+      id: operatorID, kind: "alert", summary: "pending and firing alerts\(by)", rules: [definition.name])
+  }
+}
