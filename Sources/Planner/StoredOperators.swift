@@ -4,7 +4,7 @@ import Runtime
 extension Plan {
   /// What of the plan keeps state under an operator id, sorted by it.
   public var storedOperators: [StoredOperator] {
-    (panes.map(\.stored) + alerts.map(\.stored)).sorted { utf8Precedes($0.id, $1.id) }
+    (panes.map(\.stored) + alerts.map(\.stored) + ordered.map(\.stored)).sorted { utf8Precedes($0.id, $1.id) }
   }
 
   var alerts: [AlertPlan] {
@@ -14,7 +14,8 @@ extension Plan {
         switch consumer {
         case .alert(let alert): found.append(alert)
         case .panes(let panes): for window in panes.windows { visit(window.rows) }
-        case .metric: break
+        case .ordered(let ordered): visit(ordered.rows)
+        case .metric, .pattern: break
         }
       }
       for child in rows.children { visit(child.rows) }
@@ -27,6 +28,7 @@ extension Plan {
 extension PanesPlan {
   /// What the panes' rows are called: by the source's fields, or by the windows below.
   var inputNames: SlotNames {
+    if let ordered = input.ordered { return SlotNames(ordered, over: ordered.inputNames) }
     guard let window = input.window, let below = window.panes else { return SlotNames(source) }
     return SlotNames(window, over: below.inputNames)
   }
@@ -43,6 +45,18 @@ extension PanesPlan {
     return StoredOperator(
       id: operatorID, kind: "window",
       summary: "windows \(sizes) \(keyText(names)) over \(source.definition.name): \(keeps)",
+      rules: users.sorted(by: utf8Precedes))
+  }
+}
+
+extension OrderedPlan {
+  /// What the slots of its input are called.
+  var inputNames: SlotNames { SlotNames(source) }
+
+  fileprivate var stored: StoredOperator {
+    StoredOperator(
+      id: operatorID, kind: "cluster",
+      summary: "patterns of \(title(inputNames)) over \(source.definition.name), and rows that wait for their order",
       rules: users.sorted(by: utf8Precedes))
   }
 }

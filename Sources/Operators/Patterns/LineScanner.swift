@@ -104,7 +104,9 @@ public final class LineScanner {
   public func scan(_ p: UnsafePointer<UInt8>, _ length: Int) {
     count = 0
     bytes = p
-    let limit = min(length, Self.bytesMax)
+    var limit = min(length, Self.bytesMax)
+    // Not within a character.
+    if limit < length { while limit > 0, p[limit] & 0xC0 == 0x80 { limit -= 1 } }
     masks?.find(in: p, limit)
     var nextMask = masks?.spanCount ?? 0 > 0 ? Int(masks?.spans[0].start ?? 0) : Int.max
     var maskIndex = 0

@@ -92,6 +92,37 @@ public final class PatternModel {
     releaseRetired()
   }
 
+  /// The same patterns, independent of these.
+  public func copy() -> PatternModel {
+    let copy = PatternModel(options)
+    copy.templates = templates
+    for slot in templates.indices where !templates[slot].isFree {
+      let template = templates[slot]
+      // The bytes behind the tokens are as many as at birth: what later became wildcards is still among them.
+      var textBytes = 0
+      for index in 0..<Int(template.tokenCount) where template.tokens[index].length > 0 {
+        textBytes = max(textBytes, Int(template.tokens[index].offset) + Int(template.tokens[index].length))
+      }
+      let size = Self.tokenBytes(Int(template.tokenCount), textBytes)
+      let tokens = Self.makeTokens(Int(template.tokenCount), textBytes)
+      UnsafeMutableRawPointer(tokens).copyMemory(from: template.tokens, byteCount: size)
+      let text = UnsafeMutablePointer<UInt8>.allocate(capacity: 16 + Int(template.textLength))
+      text.update(from: template.text, count: 16 + Int(template.textLength))
+      copy.templates[slot].tokens = tokens
+      copy.templates[slot].text = text
+    }
+    copy.free = free
+    copy.count = count
+    copy.births = births
+    copy.evicted = evicted
+    copy.newest = newest
+    copy.oldest = oldest
+    copy.bySignature = bySignature
+    copy.byPrefix = byPrefix
+    copy.bytes = bytes
+    return copy
+  }
+
   private func release(_ template: Template) {
     template.tokens.deallocate()
     template.text.deallocate()

@@ -66,16 +66,17 @@ final class UserMasks {
     }
   }
 
-  /// Lines are bytes, not always valid UTF-8, and so are patterns: a character beyond ASCII matches byte by byte.
+  /// A match never cuts a character in two; bytes that are no characters match nothing.
   private static func compile(_ pattern: String) throws(Invalid) -> OpaquePointer {
     let bytes = Array(pattern.utf8)
     guard bytes.count <= patternBytesMax else {
       throw Invalid(reason: "it is longer than \(patternBytesMax) bytes", position: 0)
     }
+    let options = UInt32(PCRE2_UTF) | UInt32(PCRE2_MATCH_INVALID_UTF) | UInt32(PCRE2_NEVER_BACKSLASH_C)
     var error: Int32 = 0
     var offset = 0
     let code = (bytes + [0]).withUnsafeBufferPointer {
-      pcre2_compile_8($0.baseAddress, bytes.count, 0, &error, &offset, nil)
+      pcre2_compile_8($0.baseAddress, bytes.count, options, &error, &offset, nil)
     }
     guard let code else {
       var buffer = [UInt8](repeating: 0, count: 256)
