@@ -18,6 +18,8 @@ extension Checker {
         at: syntax.range,
         hint: pipeline.clustering != nil
           ? "a pipeline has one `cluster` stage" : "put `cluster` before `window`, and group by `template_id`")
+      pipeline.scope.isOpen = true
+      return
     }
     let message = column(syntax.message, pipeline)
     if let message, let type = pipeline.scope.columns[message].type, type != .string {
@@ -141,7 +143,7 @@ extension Checker {
         if let known = spec.valueTypes[mask.text] {
           type = known
         } else if !typed.masks.contains(where: { $0.name == mask.text }) {
-          let names = spec.valueTypes.keys.sorted() + typed.masks.map(\.name)
+          let names = Set(spec.valueTypes.keys).union(typed.masks.map(\.name)).sorted()
           let meant = reporter.closest(to: mask.text, among: names)
           reporter.report(
             .badCluster, "there is no mask `\(mask.text)`", at: mask.range,
