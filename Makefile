@@ -1,6 +1,6 @@
 # `make demo` and `make test` are the two to know; both install what is missing on Debian 12.
 
-.PHONY: demo test build release bench deps test-swift test-duckdb test-kafka test-kill test-faults sanitize soak simulate-faults clean
+.PHONY: demo test build release bench quality deps test-swift test-duckdb test-kafka test-kill test-faults sanitize soak simulate-faults clean
 
 # The incident, many times faster than life, through an embedded broker and the path of `rulesd run`.
 demo: release
@@ -61,6 +61,11 @@ soak: release
 
 bench: release
 	bench/run.sh
+
+# How well log lines are put into patterns, over a folder laid out as scripts/quality.py says.
+quality: release
+	@test -n "$(DATA)" || { echo "usage: make quality DATA=FOLDER" >&2; exit 2; }
+	python3 scripts/quality.py --rulesd .build/release/rulesd "$(DATA)"
 
 deps:
 	@scripts/deps.sh

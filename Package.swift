@@ -61,7 +61,7 @@ let package = Package(
     tests("RuleLangTests", ["RuleLang", "Catalog", "Operators"], exclude: ["Cases", "Wanted"]),
     tests(
       "RuntimeTests", ["Runtime", "CColumns", "Catalog", "RuleLang", "Operators", "Planner"]),
-    tests("OperatorsTests", ["Operators", "Runtime", "Catalog", "CColumns"]),
+    tests("OperatorsTests", ["Operators", "Runtime", "Catalog", "CColumns"], exclude: ["Patterns"]),
     tests("ConnectorsTests", ["Connectors", "Runtime", "CColumns", "CDecode", "CRdkafka"]),
     tests(
       "PlannerTests", ["Planner", "RuleLang", "Operators", "Runtime", "Catalog", "CColumns"],

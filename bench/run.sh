@@ -4,12 +4,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-scripts/venv.sh .venv-bench duckdb chdb
+scripts/venv.sh .venv-bench duckdb chdb drain3
 if [ -n "${FLINK:-}" ]; then
   # In an environment of its own: it pins old versions of what the others need new.
   command -v java >/dev/null || { echo "bench: FLINK=1 needs a Java runtime (default-jre-headless)" >&2; exit 2; }
   scripts/venv.sh .venv-flink apache-flink
 fi
+.venv-bench/bin/python bench/patterns.py --rulesd .build/release/rulesd
 exec .venv-bench/bin/python bench/measure.py --rulesd .build/release/rulesd --rounds "${ROUNDS:-5}" \
   --rows "${ROWS:-1000000}" ${FLINK:+--flink .venv-flink/bin/python} ${BROKERS:+--brokers "$BROKERS"} \
   ${RECORD:+--record}

@@ -91,22 +91,58 @@ public struct FormatSpec: Sendable {
   }
 }
 
+/// What `cluster` can be told: masks, and the values that lines have.
+public struct ClusterSpec: Sendable {
+  /// Values by the mask that finds them, and what they are: `ip` a string, `duration` a duration.
+  public let valueTypes: [String: ValueType]
+  /// Nil for a valid pattern of a mask, else a phrase that says what is wrong.
+  public let problemWithMask: @Sendable (String) -> String?
+  public let limits: Limits
+
+  /// What numbers the options take.
+  public struct Limits: Sendable {
+    public let similarity: ClosedRange<Double>
+    public let depth: ClosedRange<Int>
+    public let templates: ClosedRange<Int>
+    public let masksMax: Int
+    public init(
+      similarity: ClosedRange<Double>, depth: ClosedRange<Int>, templates: ClosedRange<Int>, masksMax: Int
+    ) {
+      self.similarity = similarity
+      self.depth = depth
+      self.templates = templates
+      self.masksMax = masksMax
+    }
+  }
+
+  public init(
+    valueTypes: [String: ValueType], problemWithMask: @escaping @Sendable (String) -> String?, limits: Limits
+  ) {
+    self.valueTypes = valueTypes
+    self.problemWithMask = problemWithMask
+    self.limits = limits
+  }
+}
+
 /// Everything that the checker knows beyond the language itself, handed to it as a value.
 public struct Catalog: Sendable {
   public let scalarFunctions: [ScalarFunctionSpec]
   public let aggregateFunctions: [AggregateFunctionSpec]
   public let formats: [FormatSpec]
+  /// Nil where there is no `cluster` stage.
+  public let cluster: ClusterSpec?
 
   private let scalarByName: [String: ScalarFunctionSpec]
   private let aggregateByName: [String: AggregateFunctionSpec]
 
   public init(
     scalarFunctions: [ScalarFunctionSpec], aggregateFunctions: [AggregateFunctionSpec],
-    formats: [FormatSpec]
+    formats: [FormatSpec], cluster: ClusterSpec? = nil
   ) {
     self.scalarFunctions = scalarFunctions
     self.aggregateFunctions = aggregateFunctions
     self.formats = formats
+    self.cluster = cluster
     scalarByName = Dictionary(uniqueKeysWithValues: scalarFunctions.map { ($0.name, $0) })
     aggregateByName = Dictionary(uniqueKeysWithValues: aggregateFunctions.map { ($0.name, $0) })
   }

@@ -17,5 +17,5 @@ let aggregateFunctionList: [any AggregateFunction.Type] = [
 public func makeCatalog(formats: [FormatSpec]) -> Catalog {
   Catalog(
     scalarFunctions: scalarFunctionList.map { $0.spec },
-    aggregateFunctions: aggregateFunctionList.map { $0.spec }, formats: formats)
+    aggregateFunctions: aggregateFunctionList.map { $0.spec }, formats: formats, cluster: Cluster.spec)
 }

@@ -81,7 +81,7 @@ private struct Explainer {
       switch consumer {
       case .alert(let alert): hidden.insert(alert.condition)
       case .metric(let metric): hidden.insert(metric.value)
-      case .panes: break
+      case .panes, .ordered, .pattern: break
       }
     }
     return .list(
@@ -96,6 +96,8 @@ private struct Explainer {
       case .panes(let panes): add(panes, names, input: input)
       case .metric(let metric): add(metric, names, input: input)
       case .alert(let alert): add(alert, names, input: input)
+      case .ordered(let ordered): add(ordered, names, input: input)
+      case .pattern(let pattern): add(pattern, input: input)
       }
     }
     for (condition, child) in rows.branches { add(condition, child, names, input: input) }
@@ -169,6 +171,35 @@ private struct Explainer {
 
   private func by(_ keys: [String]) -> String {
     keys.isEmpty ? "without keys" : "by \(keys.joined(separator: ", "))"
+  }
+
+  // MARK: Ordered operators
+
+  private mutating func add(_ ordered: OrderedPlan, _ names: SlotNames, input: String) {
+    let keys = ordered.keySlots.map { names.name($0) }
+    let options = PatternOptions(ordered.definition)
+    let identity = id(
+      .cluster, input,
+      "\(names.identity(ordered.messageSlot)) \(ordered.keySlots.map { names.identity($0) }.joined(separator: " ")) "
+        + String(options.fingerprint, radix: 16))
+    let rowNames = SlotNames(ordered, over: names)
+    let id = add(
+      .cluster, id: identity, ordered.title(names), input: input, rules: ordered.users,
+      [
+        .list("keys", keys),
+        .list("takes_along", ordered.carried.map { names.name($0) }),
+        .list("adds", ordered.outputs.map { ordered.space.names[$0.slot] }),
+        computes(ordered.rows, rowNames),
+        .text(
+          "state", "up to \(options.limit) patterns\(keys.isEmpty ? "" : " \(by(keys))"); rows until the watermark has passed them"),
+      ])
+    addConsumers(of: ordered.rows, rowNames, input: id)
+  }
+
+  private mutating func add(_ pattern: PatternPlan, input: String) {
+    let name = pattern.definition.name
+    _ = add(
+      .pattern, id: "pattern:\(name)", name, input: input, rules: [], [.list("labels", pattern.labels.map(\.name))])
   }
 
   // MARK: Rules

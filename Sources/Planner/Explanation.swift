@@ -12,11 +12,14 @@ public struct Explanation: Sendable {
     case panes
     /// Puts windows together from panes.
     case window
+    /// Finds the pattern of each row's message, in the rows' order.
+    case cluster
     case metric
     case alert
+    case pattern
 
     /// Whether it is the end of a rule rather than a step that rules may share.
-    public var isRule: Bool { self == .metric || self == .alert }
+    public var isRule: Bool { self == .metric || self == .alert || self == .pattern }
   }
 
   /// Something to know of a node. The name is a member of the JSON, and a label in the text.

@@ -88,7 +88,8 @@ extension Explanation {
     case .filter: ""
     case .panes: ", style=filled, fillcolor=\"#fdf2cf\""
     case .window: ", style=filled, fillcolor=\"#e4f2dc\""
-    case .metric: ", shape=ellipse"
+    case .cluster: ", style=filled, fillcolor=\"#eadcf4\""
+    case .metric, .pattern: ", shape=ellipse"
     case .alert: ", shape=octagon, style=filled, fillcolor=\"#f9dcd9\""
     }
   }

@@ -30,7 +30,12 @@ extension Plan {
         source: sources.firstIndex { $0 === panes.source } ?? 0, level: panes.level,
         definition: lowering.aggregation(panes), rules: panes.users.sorted())
     }
-    var graph = Graph(sources: nodes, exchanges: exchanges, rules: names, topics: topics)
+    let orderedExchanges = ordered.map { ordered in
+      Exchange(
+        source: sources.firstIndex { $0 === ordered.source } ?? 0, level: 0, definition: lowering.ordered(ordered),
+        rules: ordered.users.sorted())
+    }
+    var graph = Graph(sources: nodes, exchanges: exchanges + orderedExchanges, rules: names, topics: topics)
     graph.operators = storedOperators
     return graph
   }
@@ -118,13 +123,15 @@ private final class Lowering {
       boundNanos: definition.time.boundNanos, idleNanos: definition.time.idleNanos,
       maxAheadNanos: definition.time.maxAheadNanos)
     let steps = plan.panes.filter { $0.source === source && $0.level == 0 }.map(\.paneNanos)
+    // Ordered rows go on as soon as the watermark has passed them, at whatever time that is.
+    let isOrdered = plan.ordered.contains { $0.source === source }
     return SourceNode(
       schema: schema, computedSlots: layout.computed,
       prepare: source.requirements.isEmpty ? nil : computedOnly(source.arriving, layout),
       requirements: source.requirements.map {
         Requirement(slot: layout.place($0.slot), reason: $0.reason)
       },
-      root: rowSet(source.root), stepNanos: steps.reduce(0) { greatestCommonDivisor($0, $1) },
+      root: rowSet(source.root), stepNanos: isOrdered ? 1 : steps.reduce(0) { greatestCommonDivisor($0, $1) },
       rule: rank(definition.name), deadLetterTopic: deadLetterTopic, lateTopic: lateTopic)
   }
 
@@ -146,6 +153,8 @@ private final class Lowering {
     for consumer in rows.consumers {
       switch consumer {
       case .panes(let panes): set.consumers.append(aggregation(panes))
+      case .ordered(let ordered): set.consumers.append(self.ordered(ordered))
+      case .pattern(let pattern): set.consumers.append(self.pattern(pattern, rows, layout))
       case .metric(let metric): set.consumers.append(self.metric(metric, rows, layout))
       case .alert(let alert): set.consumers.append(self.alert(alert, rows, layout))
       }
@@ -198,6 +207,32 @@ private final class Lowering {
     return lowered
   }
 
+  // MARK: Ordered operators
+
+  func ordered(_ ordered: OrderedPlan) -> OrderedExchange {
+    let input = layout(of: ordered.input)
+    let space = ordered.input.space
+    let keys = ordered.keySlots.compactMap { ordered.carried.firstIndex(of: $0) }
+    return OrderedExchange(
+      exchange: plan.panes.count + ordered.number, operatorID: ordered.operatorID,
+      carried: ordered.carried.map {
+        OrderedExchange.Carried(
+          slot: input.place($0), type: space.types[$0].physical, identity: space.identities[$0])
+      }, keys: keys,
+      operation: Cluster(
+        options: PatternOptions(ordered.definition),
+        message: ordered.carried.firstIndex(of: ordered.messageSlot) ?? 0, outputs: ordered.outputs.map(\.output)),
+      computedSlots: layout(of: ordered.rows).computed, rows: rowSet(ordered.rows))
+  }
+
+  private func pattern(_ pattern: PatternPlan, _ rows: RowSetPlan, _ layout: Layout) -> PatternRecord {
+    PatternRecord(
+      name: pattern.definition.name, rule: rank(pattern.definition.name),
+      labels: pattern.labels.map { named($0.name, $0.slot, rows, layout) }, template: layout.place(pattern.template),
+      isNew: layout.place(pattern.isNew), isChanged: layout.place(pattern.isChanged),
+      parameters: layout.place(pattern.parameters), offset: layout.place(pattern.offset))
+  }
+
   // MARK: Aggregations
 
   func aggregation(_ panes: PanesPlan) -> PaneAggregation {
@@ -210,6 +245,7 @@ private final class Lowering {
         rows: rowSet(window.rows))
     }
     let upstream = panes.input.window
+    let ordered = panes.input.ordered
     var aggregation = PaneAggregation(
       exchange: panes.number, paneNanos: panes.paneNanos,
       keySlots: panes.keySlots.map { input.place($0) },
@@ -220,9 +256,9 @@ private final class Lowering {
         placed.filter = state.filter.map { input.place($0) }
         return placed
       },
-      windows: windows, inputTypes: upstream == nil ? [] : input.types,
-      isOverWindows: upstream != nil,
-      upstreamKeySlots: upstream?.keySlots.map { input.place($0) } ?? [],
+      windows: windows, inputTypes: upstream == nil && ordered == nil ? [] : input.types,
+      isOverWindows: upstream != nil || ordered != nil,
+      upstreamKeySlots: (upstream?.keySlots ?? ordered.map { [$0.partitionSlot, $0.offsetSlot] } ?? []).map { input.place($0) },
       upstreamNanos: upstream?.reachNanos ?? 0)
     aggregation.operatorID = panes.operatorID
     // Rows of windows are as many as those windows have keys.

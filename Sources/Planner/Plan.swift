@@ -8,6 +8,7 @@ import Runtime
 public final class Plan {
   public internal(set) var sources: [SourcePlan] = []
   public internal(set) var panes: [PanesPlan] = []
+  public internal(set) var ordered: [OrderedPlan] = []
   /// Names of metrics and alerts, as `explain` and `/metrics` show them.
   public internal(set) var rules: [String] = []
 }
@@ -82,10 +83,13 @@ final class RowSetPlan {
     case arriving
     case source
     case window
+    case ordered
     case filter(TypedExpr)
   }
   enum Consumer {
     case panes(PanesPlan)
+    case ordered(OrderedPlan)
+    case pattern(PatternPlan)
     case metric(MetricPlan)
     case alert(AlertPlan)
   }
@@ -94,9 +98,10 @@ final class RowSetPlan {
   /// Which rows these are: equal in two plans where they are the same.
   let identity: String
   weak var parent: RowSetPlan?
-  /// Set on the root of a source or a window.
+  /// Set on the root of a source, a window or an ordered operator, and on what is taken from it.
   weak var source: SourcePlan?
   weak var window: WindowPlan?
+  weak var ordered: OrderedPlan?
   /// Columns computed for this set's rows, in order, and where to find them again.
   private(set) var computed: [(slot: Int, expression: TypedExpr)] = []
   private var slotOf: [TypedExpr: Int] = [:]
@@ -182,6 +187,7 @@ final class RowSetPlan {
     rows.parent = self
     rows.source = source
     rows.window = window
+    rows.ordered = ordered
     children.append((condition, rows))
     childOf[condition] = rows
     return rows
@@ -192,6 +198,7 @@ final class RowSetPlan {
     children.removeAll { $0.rows.users.isEmpty }
     for child in children { child.rows.prune() }
     for case .panes(let panes) in consumers { for window in panes.windows { window.rows.prune() } }
+    for case .ordered(let ordered) in consumers { ordered.rows.prune() }
   }
 
   /// Notes that a rule depends on this set, and so on everything before it.
@@ -205,6 +212,10 @@ final class RowSetPlan {
       window.users.insert(user)
       window.panes?.users.insert(user)
       window.panes?.input.note(user: user)
+    }
+    if let ordered {
+      ordered.users.insert(user)
+      ordered.input.note(user: user)
     }
   }
 }

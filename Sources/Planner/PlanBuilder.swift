@@ -21,6 +21,10 @@ fileprivate indirect enum Binding {
   case derived(name: String, TypedExpr, over: [Binding])
   /// An aggregate of a window over these rows, added to it on demand.
   case aggregate(TypedAggregate, WindowPlan, over: StreamRows)
+  /// A column of rows that goes through an ordered operator as it is.
+  case carried(Binding, OrderedPlan, over: StreamRows)
+  /// A column that an ordered operator adds.
+  case clustered(Cluster.Output, OrderedPlan, name: String)
 }
 
 /// The rows of a stream, and its columns.
@@ -41,8 +45,9 @@ private struct PlanBuilder {
   mutating func build() -> Plan {
     for metric in program.metrics { add(metric) }
     for alert in program.alerts { add(alert) }
+    for pattern in program.patterns { add(pattern) }
     for source in plan.sources { source.root.prune() }
-    plan.rules = program.metrics.map(\.name) + program.alerts.map(\.name)
+    plan.rules = program.metrics.map(\.name) + program.alerts.map(\.name) + program.patterns.map(\.name)
     return plan
   }
 
@@ -90,6 +95,22 @@ private struct PlanBuilder {
           alert, over: rows.rows, condition: condition, keys: keys, labels: labels, annotations: annotations,
           values: values, windowNanos: stream.windowing?.window.sizeNanos ?? 0)))
     rows.rows.note(user: alert.name)
+  }
+
+  private mutating func add(_ pattern: TypedPattern) {
+    let stream = program.streams[pattern.stream]
+    let rows = self.rows(ofStream: pattern.stream)
+    guard let ordered = rows.rows.ordered else { preconditionFailure("a pattern rule reads a stream behind `cluster`") }
+    let labels = (pattern.keys + [pattern.columns[0]]).map {
+      (name: stream.columns[$0].name, slot: slot(of: rows.columns[$0], at: rows.rows))
+    }
+    let slots = pattern.columns.dropFirst().map { slot(of: rows.columns[$0], at: rows.rows) }
+    rows.rows.consumers.append(
+      .pattern(
+        PatternPlan(
+          pattern, labels: labels, template: slots[0], isNew: slots[1], isChanged: slots[2], parameters: slots[3],
+          offset: ordered.offsetSlot)))
+    rows.rows.note(user: pattern.name)
   }
 
   /// A template over virtual slots.
@@ -147,6 +168,7 @@ private struct PlanBuilder {
           rows.names.append(assignment.name)
         }
       case .aggregate(let aggregation): aggregate(aggregation, &rows)
+      case .cluster(let definition): cluster(definition, &rows)
       }
     }
     streams[index] = rows
@@ -205,6 +227,41 @@ private struct PlanBuilder {
       rows: window.rows, columns: columns, names: keyNames + aggregation.aggregates.map(\.name))
   }
 
+  private mutating func cluster(_ definition: TypedCluster, _ rows: inout StreamRows) {
+    let over = rows
+    let message = slot(of: over.columns[definition.message], at: over.rows)
+    let keys = definition.keys.map { slot(of: over.columns[$0], at: over.rows) }
+    for key in keys { noteHashed(key, over.rows) }
+    guard let source = over.rows.source else { preconditionFailure("`cluster` reads rows of a source") }
+    var found: OrderedPlan?
+    for case .ordered(let known) in over.rows.consumers
+    where known.messageSlot == message && known.keySlots == keys
+      && PatternOptions(known.definition) == PatternOptions(definition)
+    {
+      found = known
+    }
+    let ordered =
+      found
+      ?? OrderedPlan(
+        number: plan.ordered.count, input: over.rows, source: source, definition: definition, keySlots: keys,
+        messageSlot: message)
+    if found == nil {
+      plan.ordered.append(ordered)
+      over.rows.consumers.append(.ordered(ordered))
+    }
+    rows.rows = ordered.rows
+    rows.columns = over.columns.map { .carried($0, ordered, over: over) }
+    let outputs: [Cluster.Output] = [.templateID, .template, .isNew, .isChanged, .parameters]
+    for (name, output) in zip(TypedCluster.columnNames, outputs) {
+      rows.columns.append(.clustered(output, ordered, name: name))
+    }
+    for value in definition.values {
+      rows.columns.append(
+        .clustered(.parameter(mask: value.mask, number: value.number), ordered, name: value.name))
+    }
+    rows.names += TypedCluster.columnNames + definition.values.map(\.name)
+  }
+
   /// The slot of an aggregate's value among its window's rows; its state is made when somebody first reads it.
   private mutating func slot(
     of aggregate: TypedAggregate, in window: WindowPlan, over rows: StreamRows
@@ -240,10 +297,10 @@ private struct PlanBuilder {
       known.paneNanos = greatestCommonDivisor(known.paneNanos, pane)
       return known
     }
-    guard let source = rows.source ?? rows.window?.panes?.source else {
-      preconditionFailure("rows hang on a source or on a window")
+    guard let source = rows.source ?? rows.window?.panes?.source ?? rows.ordered?.source else {
+      preconditionFailure("rows hang on a source, a window or an ordered operator")
     }
-    let level = rows.window?.panes.map { $0.level + 1 } ?? 0
+    let level = rows.ordered != nil ? 1 : rows.window?.panes.map { $0.level + 1 } ?? 0
     let panes = PanesPlan(
       number: plan.panes.count, input: rows, source: source, level: level, keySlots: keys,
       keyLimit: keyLimit, paneNanos: pane, family: window.paneFamily)
@@ -267,7 +324,7 @@ private struct PlanBuilder {
         case .column, .constant: return resolved
         default: return .column(slot(of: columns[index], at: rows), type)
         }
-      case .slot, .aggregate: return .column(slot(of: columns[index], at: rows), type)
+      case .slot, .aggregate, .carried, .clustered: return .column(slot(of: columns[index], at: rows), type)
       }
     }
   }
@@ -279,6 +336,10 @@ private struct PlanBuilder {
       return slot
     case .aggregate(let aggregate, let window, let over):
       return slot(of: aggregate, in: window, over: over)
+    case .carried(let inner, let ordered, let over):
+      return ordered.carry(slot(of: inner, at: over.rows))
+    case .clustered(let output, let ordered, let name):
+      return ordered.slot(of: output, name: name)
     case .derived(let name, let expression, let over):
       return slot(expression, at: rows, over, name: name)
     }

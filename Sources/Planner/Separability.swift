@@ -34,7 +34,7 @@ extension TypedProgram {
   public var separability: Separability {
     var walk = SeparabilityWalk(program: self)
     for (rule, kind, stream) in metrics.map({ ($0.name, "metric", $0.stream) })
-      + alerts.map({ ($0.name, "alert", $0.stream) })
+      + alerts.map({ ($0.name, "alert", $0.stream) }) + patterns.map({ ($0.name, "pattern", $0.stream) })
     {
       walk.rule = rule
       walk.kind = kind
@@ -84,6 +84,9 @@ private struct SeparabilityWalk {
             rows.fields.append(nil)
           }
         }
+      case .cluster(let cluster):
+        if reason == nil { reason = self.reason(stream, rows.source, cluster.keys.map { rows.fields[$0] }) }
+        rows.fields += (TypedCluster.columnNames + cluster.values.map(\.name)).map { _ in nil }
       case .aggregate(let aggregation):
         let keys = aggregation.keys.map { rows.fields[$0] }
         if reason == nil { reason = self.reason(stream, rows.source, keys) }

@@ -36,6 +36,13 @@ final class SlotNames {
     findAmbiguous()
   }
 
+  init(_ ordered: OrderedPlan, over names: SlotNames) {
+    space = ordered.space
+    upstream = (names, ordered.carried)
+    collect(ordered.rows)
+    findAmbiguous()
+  }
+
   private func findAmbiguous() {
     var meaning: [String: String] = [:]
     for (slot, name) in space.names.enumerated() {

@@ -6,7 +6,7 @@ extension Plan {
   public var storedOperators: [StoredOperator] {
     var names = InputNames()
     let windows = panes.map { $0.stored(names.of($0)) }
-    return (windows + alerts.map(\.stored)).sorted { utf8Precedes($0.id, $1.id) }
+    return (windows + alerts.map(\.stored) + ordered.map(\.stored)).sorted { utf8Precedes($0.id, $1.id) }
   }
 
   var alerts: [AlertPlan] {
@@ -16,7 +16,8 @@ extension Plan {
         switch consumer {
         case .alert(let alert): found.append(alert)
         case .panes(let panes): for window in panes.windows { visit(window.rows) }
-        case .metric: break
+        case .ordered(let ordered): visit(ordered.rows)
+        case .metric, .pattern: break
         }
       }
       for child in rows.children { visit(child.rows) }
@@ -44,6 +45,7 @@ private struct InputNames {
 extension PanesPlan {
   /// What the panes' rows are called: by the source's fields, or by the windows below.
   var inputNames: SlotNames {
+    if let ordered = input.ordered { return SlotNames(ordered, over: ordered.inputNames) }
     guard let window = input.window, let below = window.panes else { return SlotNames(source) }
     return SlotNames(window, over: below.inputNames)
   }
@@ -59,6 +61,18 @@ extension PanesPlan {
     return StoredOperator(
       id: operatorID, kind: "window",
       summary: "windows \(sizes) \(keyText(names)) over \(source.definition.name): \(keeps)",
+      rules: users.sorted(by: utf8Precedes))
+  }
+}
+
+extension OrderedPlan {
+  /// What the slots of its input are called.
+  var inputNames: SlotNames { SlotNames(source) }
+
+  fileprivate var stored: StoredOperator {
+    StoredOperator(
+      id: operatorID, kind: "cluster",
+      summary: "patterns of \(title(inputNames)) over \(source.definition.name), and rows that wait for their order",
       rules: users.sorted(by: utf8Precedes))
   }
 }

@@ -84,6 +84,17 @@ struct ProgramInvariants {
           columns.append(
             TypedColumn(name: assignment.name, type: assignment.expression.type, isNullable: true))
         }
+      case .cluster(let cluster):
+        require(windowing == nil, "cluster behind windows")
+        require(columns.indices.contains(cluster.message) && columns[cluster.message].type == .string, "message")
+        require(cluster.keys.allSatisfy(columns.indices.contains), "keys of a cluster")
+        for (name, type) in zip(TypedCluster.columnNames, [ValueType.string, .string, .bool, .bool, .string]) {
+          columns.append(TypedColumn(name: name, type: type, isNullable: true))
+        }
+        for value in cluster.values {
+          require(value.number > 0, "number of \(value.name)")
+          columns.append(TypedColumn(name: value.name, type: value.type, isNullable: true))
+        }
       case .aggregate(let aggregation):
         let window = aggregation.window
         require(window.hopNanos > 0 && window.sizeNanos % window.hopNanos == 0, "window")

@@ -23,7 +23,7 @@ enum StoredRows {
     for slot in slots { encode(batch.columns[slot], count, into: writer) }
   }
 
-  private static func encode(_ column: Column, _ count: Int, into writer: StateWriter) {
+  static func encode(_ column: Column, _ count: Int, into writer: StateWriter) {
     let validity = NativeArray<UInt8>(repeating: 1, count: count)
     if column.hasNulls { for row in 0..<count { validity[row] = column.validity[row] } }
     writer.append(validity)
@@ -74,7 +74,7 @@ enum StoredRows {
     return .unreadable(latest: max(latest, storedTimes.lowerBound))
   }
 
-  private static func read(
+  static func read(
     _ column: Column, _ count: Int, _ box: ArenaBox, from reader: inout StateReader
   ) throws(StateCorruption) {
     let validity = try reader.flags(groups: count)

@@ -79,6 +79,7 @@ extension RowSetPlan {
         below.formUnion([state.argument, state.filter].compactMap { $0 })
       }
     }
+    if let ordered { fields.formUnion(ordered.fields) }
     if let panes = window?.panes { fields.formUnion(panes.input.fields(behind: below.union(panes.keySlots))) }
     return fields
   }
@@ -101,9 +102,10 @@ extension RowSetPlan {
     let conditions = Set(conditionList.map { $0.space.identity($0.expression) })
     var facets = [
       Facet(
-        window == nil ? "where" : "where behind the windows",
+        window == nil ? ordered == nil ? "where" : "where behind `cluster`" : "where behind the windows",
         conditions.sorted(by: utf8Precedes).joined(separator: " "), conditionTexts(names))
     ]
+    if let ordered { facets.append(ordered.optionsFacet(ordered.inputNames)) }
     guard let window, let panes = window.panes else { return facets }
     facets.append(Facet("windows", window.spec.ruleText))
     return facets + [panes.keyFacet(labels: labels), panes.limitFacet]
@@ -111,6 +113,9 @@ extension RowSetPlan {
 
   /// What is behind the window that they come from; nothing for rows of a source.
   var belowFacets: [Facet] {
+    if let ordered {
+      return ordered.input.ownFacets(ordered.inputNames).map { Facet("\($0.name) before `cluster`", $0.identity, $0.text) }
+    }
     guard let panes = window?.panes else { return [] }
     let below = panes.input.ownFacets(panes.inputNames) + panes.input.belowFacets
     return below.map { facet in
@@ -148,6 +153,20 @@ extension PanesPlan {
 
   /// Fields of the source on which its id depends.
   var fields: Set<Int> { input.fields(behind: keySlots) }
+}
+
+extension OrderedPlan {
+  /// What decides which pattern a row has, but for which rows come.
+  func optionsFacet(_ names: SlotNames) -> Facet {
+    let keys = keySlots.map { input.space.identities[$0] }
+    let options = PatternOptions(definition)
+    return Facet(
+      "cluster", "\(input.space.identities[messageSlot]) by \(keys.joined(separator: ", ")) \(options.fingerprint)",
+      title(names) + (options == PatternOptions() ? "" : ", with options"))
+  }
+
+  /// Fields of the source on which its id depends.
+  var fields: Set<Int> { input.fields(behind: keySlots + [messageSlot]) }
 }
 
 extension AlertPlan {

@@ -63,6 +63,10 @@ struct RuleSetParts {
       switch consumer {
       case .metric(let metric): add(metric, rows, source, names)
       case .alert(let alert): add(alert, rows, source, names)
+      case .pattern(let pattern): add(pattern, rows, source, names)
+      case .ordered(let ordered):
+        add(ordered, source, names)
+        visit(ordered.rows, source, SlotNames(ordered, over: names))
       case .panes(let panes):
         add(panes, source, names)
         for window in panes.windows { visit(window.rows, source, SlotNames(window, over: names)) }
@@ -131,6 +135,24 @@ struct RuleSetParts {
         source: source.definition.name, sourceFacets: source.definition.identityFacets(reading: fields),
         below: rows.window?.panes?.operatorID, level: 0, family: 1, rules: [definition.name], states: [],
         windows: []))
+  }
+
+  private mutating func add(_ pattern: PatternPlan, _ rows: RowSetPlan, _ source: SourcePlan, _ names: SlotNames) {
+    let slots = pattern.labels.map(\.slot)
+    rules.append(
+      Rule(
+        name: pattern.definition.name, kind: "pattern",
+        facets: depends(on: rows, slots, labels: pattern.labels.map(\.name), names), source: source.definition.name,
+        sourceFacets: sourceFacets(rows, slots, source)))
+  }
+
+  private mutating func add(_ ordered: OrderedPlan, _ source: SourcePlan, _ names: SlotNames) {
+    operators.append(
+      Operator(
+        id: ordered.operatorID, kind: "cluster", title: "cluster \(ordered.title(names))",
+        facets: [ordered.optionsFacet(names)] + ordered.input.ownFacets(names), deepFacets: [],
+        source: source.definition.name, sourceFacets: source.definition.identityFacets(reading: ordered.fields),
+        below: nil, level: 0, family: 1, rules: ordered.users, states: [], windows: []))
   }
 
   private mutating func add(_ panes: PanesPlan, _ source: SourcePlan, _ names: SlotNames) {

@@ -15,6 +15,13 @@ struct Checker {
     var windowing: Windowing?
     /// Set when an error hides whether the stream has windows, and which.
     var isWindowingUnknown = false
+    var clustering: Clustering?
+  }
+
+  /// Where a stream's rows have their patterns.
+  struct Clustering {
+    var keys: [Int]
+    var columns: [Int]
   }
 
   let syntax: ProgramSyntax
@@ -46,8 +53,10 @@ struct Checker {
     checkStreams()
     checkUnique(syntax.metrics.map(\.name), "metric")
     checkUnique(syntax.alerts.map(\.name), "alert")
+    checkUnique(syntax.patterns.map(\.name), "pattern")
     for metric in syntax.metrics { checkMetric(metric) }
     for alert in syntax.alerts { checkAlert(alert) }
+    for pattern in syntax.patterns { checkPattern(pattern) }
     warnOfUnused()
     return program
   }

@@ -1,7 +1,7 @@
 import Catalog
 
 /// A pipeline while it is being checked, stage by stage.
-private struct Pipeline {
+struct Pipeline {
   var scope: Scope
   var windowing: Windowing?
   var isWindowingUnknown = false
@@ -9,6 +9,7 @@ private struct Pipeline {
   /// A `window` that waits for its `aggregate`.
   var window: WindowSyntax?
   var isWindowReported = false
+  var clustering: Checker.Clustering?
 }
 
 extension Checker {
@@ -65,7 +66,7 @@ extension Checker {
           input = .stream(streamPlaces[other])
           pipeline = Pipeline(
             scope: info.scope, windowing: info.windowing,
-            isWindowingUnknown: info.isWindowingUnknown)
+            isWindowingUnknown: info.isWindowingUnknown, clustering: info.clustering)
         }
       case nil:
         unknownInput(name, "source or stream")
@@ -80,7 +81,7 @@ extension Checker {
     streamPlaces[index] = program.streams.count
     streamInfos[index] = StreamInfo(
       scope: pipeline.scope, windowing: pipeline.windowing,
-      isWindowingUnknown: pipeline.isWindowingUnknown)
+      isWindowingUnknown: pipeline.isWindowingUnknown, clustering: pipeline.clustering)
     program.streams.append(
       TypedStream(
         name: stream.name.text, origin: reporter.place(stream.name.range), input: input,
@@ -115,6 +116,9 @@ extension Checker {
       pipeline.isWindowReported = false
     case .aggregate(let assignments, let range):
       aggregate(assignments, at: range, of: stream, &pipeline)
+    case .cluster(let cluster):
+      reportPendingWindow(&pipeline)
+      self.cluster(cluster, &pipeline)
     case .broken:
       // Whatever it was, it may have added columns or windows.
       pipeline.scope.isOpen = true
@@ -159,7 +163,7 @@ extension Checker {
     pipeline.stages.append(.derive(typed))
   }
 
-  private func columnExists(_ name: NameSyntax, of owner: String) {
+  func columnExists(_ name: NameSyntax, of owner: String) {
     reporter.report(
       .columnExists, "there is a column `\(name.text)` already", at: name.range,
       "a column of `\(owner)`", hint: "choose another name; a name means one thing in a pipeline")
@@ -227,6 +231,7 @@ extension Checker {
     }
     pipeline.isWindowingUnknown = spec == nil || !isKeysKnown
     pipeline.scope = after
+    pipeline.clustering = nil
     pipeline.window = nil
     pipeline.isWindowReported = false
   }
@@ -260,7 +265,7 @@ extension Checker {
     return Int(limit)
   }
 
-  private func checkKey(_ key: NameSyntax, _ type: ValueType) {
+  func checkKey(_ key: NameSyntax, _ type: ValueType) {
     switch type {
     case .string, .int, .bool: break
     case .float, .timestamp, .duration, .bytes, .ratio:

@@ -52,6 +52,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
   case badDuration = "E0405"
   case badMetric = "E0501"
   case labelNotKey = "E0502"
+  case badCluster = "E0601"
   case unused = "W0001"
   case ratioAboveOne = "W0002"
   case neverTrue = "W0003"
@@ -115,6 +116,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
     case .badDuration: "a duration is out of range"
     case .badMetric: "a metric cannot be computed"
     case .labelNotKey: "a label changes with the value"
+    case .badCluster: "patterns of texts cannot be found so"
     case .unused: "a declaration is never used"
     case .ratioAboveOne: "a ratio is compared with a number above 1"
     case .neverTrue: "a condition can never be true"
@@ -351,6 +353,12 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
       Labels are an alert's identity: a label made from a measured value would be a new alert, and a new \
       `for`, at each change. Labels use key columns only; values belong in annotations.
+      """
+    case .badCluster:
+      """
+      `cluster` reads a text column of records, before any window and once in a pipeline; `pattern` reads a stream behind \
+      it. Its options are `similarity` 0.1 to 1, `depth` 0 to 8, `limit` 1 to 1,000,000, `siblings` 0 to 1,000, \
+      `delimiters "…"`, `masks { name: "pattern" }` and `values { column: mask 2 }`.
       """
     case .unused:
       """

@@ -15,6 +15,10 @@ extension TypedProgram {
           + Self.by(metric.labels.map { columns[$0] }))
     }
     for alert in alerts { dump(alert, &lines) }
+    for pattern in patterns {
+      let columns = streams[pattern.stream].columns.map(\.name)
+      lines.append("pattern \(pattern.name) on \(streams[pattern.stream].name)" + Self.by(pattern.keys.map { columns[$0] }))
+    }
     return lines.joined(separator: "\n") + (lines.isEmpty ? "" : "\n")
   }
 
@@ -75,6 +79,9 @@ extension TypedProgram {
               + assignment.expression.type.rawValue)
           columns.append(assignment.name)
         }
+      case .cluster(let cluster):
+        lines.append("  | \(cluster.text(columns: columns))")
+        columns += TypedCluster.columnNames + cluster.values.map(\.name)
       case .aggregate(let aggregation):
         let keys = aggregation.keys.map { columns[$0] }
         let limit = aggregation.keyLimit.map { " limit \($0) keys" } ?? ""

@@ -172,3 +172,29 @@ func timestampText(_ nanos: Int64) -> String {
   }
   return text + "Z"
 }
+
+extension TypedCluster {
+  /// The stage as rule text.
+  public func text(columns: [String]) -> String {
+    var text = "cluster \(columns[message])"
+    if !keys.isEmpty { text += " by \(keys.map { columns[$0] }.joined(separator: ", "))" }
+    if let similarity { text += " similarity \(similarity)" }
+    if let depth { text += " depth \(depth)" }
+    if let limit { text += " limit \(limit)" }
+    if let siblings { text += " siblings \(siblings)" }
+    if !delimiters.isEmpty { text += " delimiters \(Value.string(delimiters).ruleText)" }
+    if !masks.isEmpty {
+      text += " masks { \(masks.map { "\($0.name): \(Value.string($0.pattern).ruleText)" }.joined(separator: ", ")) }"
+    }
+    if !values.isEmpty { text += " values { \(values.map(\.text).joined(separator: ", ")) }" }
+    return text
+  }
+}
+
+extension TypedClusterValue {
+  /// `client: ip`, `second: ip 2`, `third: 3`.
+  public var text: String {
+    guard let mask else { return "\(name): \(number)" }
+    return number == 1 ? "\(name): \(mask)" : "\(name): \(mask) \(number)"
+  }
+}

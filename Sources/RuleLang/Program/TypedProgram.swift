@@ -8,15 +8,17 @@ public struct TypedProgram: Sendable, Hashable {
   public var streams: [TypedStream]
   public var metrics: [TypedMetric]
   public var alerts: [TypedAlert]
+  public var patterns: [TypedPattern]
 
   public init(
     sources: [TypedSource] = [], streams: [TypedStream] = [], metrics: [TypedMetric] = [],
-    alerts: [TypedAlert] = []
+    alerts: [TypedAlert] = [], patterns: [TypedPattern] = []
   ) {
     self.sources = sources
     self.streams = streams
     self.metrics = metrics
     self.alerts = alerts
+    self.patterns = patterns
   }
 }
 
@@ -186,6 +188,85 @@ public enum TypedStage: Sendable, Hashable {
   case derive([TypedAssignment])
   /// One row a key and window: the key columns, then one column an aggregate.
   case aggregate(TypedAggregation)
+  /// Adds the message's pattern: `template_id`, `template`, `is_new`, `is_changed`, `parameters`, then the values that it
+  /// names.
+  case cluster(TypedCluster)
+}
+
+/// `cluster message by keys …`. Nil for an option that is left out.
+public struct TypedCluster: Sendable, Hashable {
+  /// Column of the input; string.
+  public var message: Int
+  /// Columns of the input that have patterns of their own.
+  public var keys: [Int]
+  public var similarity: Double?
+  public var depth: Int?
+  public var limit: Int?
+  public var siblings: Int?
+  public var delimiters: String
+  public var masks: [TypedMask]
+  public var values: [TypedClusterValue]
+  public init(
+    message: Int, keys: [Int], similarity: Double?, depth: Int?, limit: Int?, siblings: Int?, delimiters: String,
+    masks: [TypedMask], values: [TypedClusterValue]
+  ) {
+    self.message = message
+    self.keys = keys
+    self.similarity = similarity
+    self.depth = depth
+    self.limit = limit
+    self.siblings = siblings
+    self.delimiters = delimiters
+    self.masks = masks
+    self.values = values
+  }
+
+  /// Names of the columns that it always adds.
+  public static let columnNames = ["template_id", "template", "is_new", "is_changed", "parameters"]
+}
+
+public struct TypedMask: Sendable, Hashable {
+  public var name: String
+  /// PCRE2.
+  public var pattern: String
+  public init(name: String, pattern: String) {
+    self.name = name
+    self.pattern = pattern
+  }
+}
+
+/// A value of the line as a column.
+public struct TypedClusterValue: Sendable, Hashable {
+  public var name: String
+  /// Only values that this mask found; nil for all.
+  public var mask: String?
+  /// Which of them, from 1.
+  public var number: Int
+  public var type: ValueType
+  public init(name: String, mask: String?, number: Int, type: ValueType) {
+    self.name = name
+    self.mask = mask
+    self.number = number
+    self.type = type
+  }
+}
+
+/// `pattern name = stream`: one record a row of a stream behind `cluster`.
+public struct TypedPattern: Sendable, Hashable {
+  public var name: String
+  public var origin: SourceRange
+  public var stream: Int
+  /// Key columns of the stream's `cluster`; they label the record.
+  public var keys: [Int]
+  /// Columns `template_id`, `template`, `is_new`, `is_changed`, `parameters`.
+  public var columns: [Int]
+  public init(name: String, origin: SourceRange, stream: Int, keys: [Int], columns: [Int]) {
+    self.name = name
+    self.origin = origin
+    self.stream = stream
+    self.keys = keys
+    self.columns = columns
+  }
 }
 
 public struct TypedAssignment: Sendable, Hashable {

@@ -31,10 +31,10 @@ extension Parser {
     }
   }
 
-  private static let stageWords: Set<Keyword> = [.where, .derive, .window, .aggregate]
+  private static let stageWords: Set<Keyword> = [.where, .derive, .window, .aggregate, .cluster]
   /// Stages of the language that this version does not have.
   private static let laterStages: Set<String> = [
-    "zscore", "cluster", "join", "trace", "changed", "dedupe", "sequence", "absent", "forecast",
+    "zscore", "join", "trace", "changed", "dedupe", "sequence", "absent", "forecast",
     "topk", "session", "rate_of_change", "histogram", "sample", "redact", "lookup", "union",
   ]
 
@@ -49,7 +49,7 @@ extension Parser {
 
   private mutating func knownStage() throws(SyntaxFailure) -> StageSyntax {
     guard kind == .identifier else {
-      throw unexpected("a stage", hint: "stages: where, derive, window, aggregate")
+      throw unexpected("a stage", hint: "stages: where, derive, window, aggregate, cluster")
     }
     let start = currentRange
     switch keyword {
@@ -65,12 +65,15 @@ extension Parser {
     case .window:
       advance()
       return .window(try window(start))
+    case .cluster:
+      advance()
+      return .cluster(try cluster(start))
     default:
       let word = text(current)
       if Self.laterStages.contains(word) {
         throw fail(
           .notInThisVersion, "this version has no `\(word)` stage", at: start,
-          hint: "where, derive, window and aggregate are there")
+          hint: "where, derive, window, aggregate and cluster are there")
       }
       let meant = closest(
         to: word, among: Self.stageWords.map(\.rawValue) + Self.laterStages)
@@ -86,7 +89,7 @@ extension Parser {
     case "select", "map", "let", "extend", "eval", "project": "columns are added with `derive`"
     case "group", "by", "summarize", "stats":
       "grouping is `| window tumbling 1m by key | aggregate n = count()`"
-    default: "stages: where, derive, window, aggregate"
+    default: "stages: where, derive, window, aggregate, cluster"
     }
   }
 

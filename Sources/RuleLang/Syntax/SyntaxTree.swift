@@ -7,6 +7,7 @@ struct ProgramSyntax {
   var streams: [StreamSyntax] = []
   var metrics: [MetricSyntax] = []
   var alerts: [AlertSyntax] = []
+  var patterns: [PatternSyntax] = []
 }
 
 struct NameSyntax {
@@ -73,6 +74,7 @@ enum StageSyntax {
   case derive([AssignmentSyntax])
   case window(WindowSyntax)
   case aggregate([AssignmentSyntax], range: TextRange)
+  case cluster(ClusterSyntax)
   /// A stage that did not parse or that this version does not have.
   case broken
 }
@@ -98,6 +100,32 @@ struct MetricSyntax {
   var value: ExprSyntax?
   /// `nil` when left out: all keys.
   var keys: [NameSyntax]?
+}
+
+/// `pattern name = stream`
+struct PatternSyntax {
+  var name: NameSyntax
+  /// `nil` when it did not parse.
+  var stream: NameSyntax?
+}
+
+/// `cluster message by keys option value …`
+struct ClusterSyntax {
+  var range: TextRange
+  var message: NameSyntax
+  var keys: [NameSyntax] = []
+  /// Numbers, by the option's word.
+  var numbers: [(option: NameSyntax, value: ExprSyntax)] = []
+  var delimiters: TextSyntax?
+  var masks: [(name: NameSyntax, pattern: TextSyntax)] = []
+  var values: [ClusterValueSyntax] = []
+}
+
+/// `name: mask`, `name: mask 2`, `name: 2`
+struct ClusterValueSyntax {
+  var name: NameSyntax
+  var mask: NameSyntax?
+  var number: ExprSyntax?
 }
 
 struct AlertSyntax {

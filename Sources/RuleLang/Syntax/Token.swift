@@ -32,10 +32,10 @@ enum Keyword: String, Sendable, CaseIterable {
   case none = ""
   case and, or, not, between, `in`, `is`, null, `true`, `false`, `where`
   // Declarations.
-  case `let`, source, stream, metric, alert
+  case `let`, source, stream, metric, alert, pattern
   case anomaly, slo, test, table
   // Stages.
-  case derive, window, aggregate
+  case derive, window, aggregate, cluster
   case tumbling, hopping, every, by, limit
   // Items of a source.
   case kafka, partitioned, format, time, fields, require
@@ -61,12 +61,12 @@ enum Keyword: String, Sendable, CaseIterable {
     }
   }
 
-  static let declarations: [Keyword] = [.let, .source, .stream, .metric, .alert]
+  static let declarations: [Keyword] = [.let, .source, .stream, .metric, .alert, .pattern]
   /// Declarations of the language that this version does not have.
   static let laterDeclarations: Set<Keyword> = [.anomaly, .slo, .test, .table]
   var isDeclaration: Bool {
     switch self {
-    case .let, .source, .stream, .metric, .alert, .anomaly, .slo, .test, .table: true
+    case .let, .source, .stream, .metric, .alert, .pattern, .anomaly, .slo, .test, .table: true
     default: false
     }
   }

@@ -20,6 +20,8 @@ public final class Batch {
   public var columns: ContiguousArray<Column>
   /// Event time in nanoseconds, by row.
   public let times: UnsafeMutablePointer<Int64>
+  /// For rows of a source: their offsets in the partition, by row. Nil for other rows.
+  public let offsets: UnsafeMutablePointer<Int64>?
   public let capacity: Int
   /// For rows of a source: the ordinal of their partition in the engine. Partial aggregates are kept apart by it.
   public var partition = 0
@@ -32,6 +34,7 @@ public final class Batch {
     columns = ContiguousArray(
       records.columns + computed.map { Column(type: $0, capacity: 0) })
     times = records.columns[records.schema.timeField].ints
+    offsets = records.offsets
     ownsTimes = false
     ascending = Self.makeAscending(capacity)
   }
@@ -47,6 +50,7 @@ public final class Batch {
         + computed.map { Column(type: $0, capacity: 0) })
     times = .allocate(capacity: capacity)
     times.initialize(repeating: 0, count: capacity)
+    offsets = nil
     ownsTimes = true
     ascending = Self.makeAscending(capacity)
   }

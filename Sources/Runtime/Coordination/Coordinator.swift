@@ -432,6 +432,8 @@ public final class Coordinator {
       throw failure
     } catch let failure where failure is TransactionAborted || failure is GroupFenced || failure is RecordsLost {
       takeBack("\(failure)")
+      // Who is told to stop, and finds that the group has gone on already, has nothing left to commit.
+      if isStopping, failure is GroupFenced { commitProblem = nil }
       return false
     } catch {
       commitProblem = "offsets are not committed: \(error)"
