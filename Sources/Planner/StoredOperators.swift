@@ -34,6 +34,7 @@ private struct InputNames {
 
   mutating func of(_ panes: PanesPlan) -> SlotNames {
     if let window = panes.input.window, let below = window.panes { return SlotNames(window, over: of(below)) }
+    if let ordered = panes.input.ordered { return SlotNames(ordered, over: ordered.inputNames) }
     let source = ObjectIdentifier(panes.source)
     if let known = bySource[source] { return known }
     let names = SlotNames(panes.source)

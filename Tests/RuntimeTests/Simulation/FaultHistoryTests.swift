@@ -80,7 +80,7 @@ import Testing
     for number in 0..<Self.perBlock {
       let plan = HistoryPlan(
         data: data, isExactlyOnce: number % 4 != 3, isShared: isShared, seed: UInt64(block * Self.perBlock + number + 1),
-        hasFaults: true, mutation: nil, reloads: number % 5 == 4)
+        hasFaults: true, mutation: nil, reloads: number % 5 == 4, losesMuch: number % 10 == 7)
       let (problem, result) = Self.verdict(plan, workload, expected: expected, expectedNext: next)
       if let problem { Issue.record("\(plan): \(problem)") }
       total.crashes += result.crashes
@@ -134,7 +134,8 @@ import Testing
       for number in 0..<10 where noticed == nil {
         let plan = HistoryPlan(
           data: UInt64(block), isExactlyOnce: mutation != .commitsBeforeRecords, isShared: isShared,
-          seed: UInt64(block * 10 + number + 1), hasFaults: true, mutation: mutation, reloads: false)
+          seed: UInt64(block * 10 + number + 1), hasFaults: true, mutation: mutation, reloads: false,
+          losesMuch: mutation == .commitsBeforeRecords)
         tried += 1
         noticed = Self.verdict(plan, workload, expected: expected, expectedNext: expected).problem
       }

@@ -14,6 +14,8 @@ struct HistoryPlan {
   var mutation: Mutation?
   /// Rules that take over in the middle.
   var reloads: Bool
+  /// A network that loses every fourth request.
+  var losesMuch = false
 }
 
 /// What is left at the end.
@@ -189,7 +191,7 @@ final class SimulatedWorld {
   func run() -> HistoryResult {
     do {
       if plan.hasFaults {
-        log.faults.requestLost = 0.02
+        log.faults.requestLost = plan.losesMuch ? 0.25 : 0.02
         log.faults.answerLost = 0.02
         log.faults.delayStepsMax = 4
         log.faults.goesDown = 0.003
