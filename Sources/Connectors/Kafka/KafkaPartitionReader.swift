@@ -142,7 +142,13 @@ final class KafkaPartitionReader: PartitionReader, RecordDetailSource {
     if let endOffset, position >= endOffset { return end() }
     if wasPaused { resume() }
 
-    var count = hasStrays ? strays.take(into: messages, max: batch.capacity) : 0
+    var count = 0
+    if hasStrays {
+      let taken = strays.take(into: messages, max: batch.capacity)
+      count = taken.count
+      // They come before what is in the queue, all of them.
+      if taken.leavesSome { state.values.withLock { $0.hasStrays = true } }
+    }
     if count == 0 {
       // Takes what is there and does not wait: the worker's other partitions may have more.
       count = max(0, rd_kafka_consume_batch_queue(queue, 0, messages, batch.capacity))
@@ -308,12 +314,14 @@ private final class KafkaStrays: @unchecked Sendable {
     lock.withLock { _ in messages.append(message) }
   }
 
-  func take(into target: UnsafeMutablePointer<UnsafeMutablePointer<rd_kafka_message_t>?>, max: Int) -> Int {
+  func take(
+    into target: UnsafeMutablePointer<UnsafeMutablePointer<rd_kafka_message_t>?>, max: Int
+  ) -> (count: Int, leavesSome: Bool) {
     lock.withLock { _ in
       let count = min(max, messages.count)
       for index in 0..<count { target[index] = messages[index] }
       messages.removeFirst(count)
-      return count
+      return (count, !messages.isEmpty)
     }
   }
 }
