@@ -86,14 +86,20 @@ final class MortalSink: RecordSink {
   private let life: Life
   private let waits: Bool
 
-  /// `waits` false: says that records are durable without looking.
+  private var late: OutputBatch?
+
+  /// `waits` false: says that records are durable without looking, and sends them when the next ones come.
   init(_ inner: SimulatedSink, _ life: Life, waits: Bool) {
     self.inner = inner
     self.life = life
     self.waits = waits
   }
 
-  func write(_ batch: OutputBatch) throws { try life.around { try inner.write(batch) } }
+  func write(_ batch: OutputBatch) throws {
+    guard !waits else { return try life.around { try inner.write(batch) } }
+    try life.around { if let late { try inner.write(late) } }
+    late = batch
+  }
   func flush() throws { if waits { try life.around { try inner.flush() } } }
   func barrier(_ epoch: UInt64) { if !life.isOver { inner.barrier(epoch) } }
   func complete(_ epoch: UInt64) throws { if waits { try life.around { try inner.complete(epoch) } } }
