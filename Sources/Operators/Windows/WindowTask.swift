@@ -96,15 +96,16 @@ final class WindowTask: KeyedTask {
       }
       return (a.chunk, a.row) < (b.chunk, b.row)
     }
+    let slots = definition.neededSlots
     var next = 0
     while next < refs.count {
       let count = min(refs.count - next, ordered.capacity)
-      for slot in definition.neededSlots { ordered.columns[slot].hasNulls = false }
+      for slot in slots { ordered.columns[slot].hasNulls = false }
       for index in 0..<count {
         let ref = refs[next + index]
         let source = waiting[ref.chunk].batch
         ordered.times[index] = source.times[ref.row]
-        for slot in definition.neededSlots {
+        for slot in slots {
           copyRow(source.columns[slot], ref.row, to: ordered.columns[slot], index)
         }
       }
