@@ -14,6 +14,8 @@ public struct Explanation: Sendable {
     case window
     /// Finds the pattern of each row's message, in the rows' order.
     case cluster
+    /// Keeps an error budget, and how fast it burns.
+    case slo
     case metric
     case alert
     case pattern

@@ -89,6 +89,7 @@ extension Explanation {
     case .panes: ", style=filled, fillcolor=\"#fdf2cf\""
     case .window: ", style=filled, fillcolor=\"#e4f2dc\""
     case .cluster: ", style=filled, fillcolor=\"#eadcf4\""
+    case .slo: ", style=filled, fillcolor=\"#f7e3cf\""
     case .metric, .pattern: ", shape=ellipse"
     case .alert: ", shape=octagon, style=filled, fillcolor=\"#f9dcd9\""
     }

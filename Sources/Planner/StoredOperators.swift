@@ -6,24 +6,31 @@ extension Plan {
   public var storedOperators: [StoredOperator] {
     var names = InputNames()
     let windows = panes.map { $0.stored(names.of($0)) }
-    return (windows + alerts.map(\.stored) + ordered.map(\.stored)).sorted { utf8Precedes($0.id, $1.id) }
+    return (windows + alerts.map(\.stored) + ordered.map(\.stored) + slos.map(\.stored)).sorted { utf8Precedes($0.id, $1.id) }
   }
 
-  var alerts: [AlertPlan] {
+  var alerts: [AlertPlan] { outputs.alerts }
+  var slos: [SloPlan] { outputs.slos }
+
+  private var outputs: (alerts: [AlertPlan], slos: [SloPlan]) {
     var found: [AlertPlan] = []
+    var slos: [SloPlan] = []
     func visit(_ rows: RowSetPlan) {
       for consumer in rows.consumers {
         switch consumer {
         case .alert(let alert): found.append(alert)
         case .panes(let panes): for window in panes.windows { visit(window.rows) }
         case .ordered(let ordered): visit(ordered.rows)
+        case .slo(let slo):
+          slos.append(slo)
+          visit(slo.rows)
         case .metric, .pattern: break
         }
       }
       for child in rows.children { visit(child.rows) }
     }
     for source in sources { visit(source.root) }
-    return found
+    return (found, slos)
   }
 }
 
@@ -33,6 +40,7 @@ private struct InputNames {
   private var bySource: [ObjectIdentifier: SlotNames] = [:]
 
   mutating func of(_ panes: PanesPlan) -> SlotNames {
+    if let slo = panes.input.slo { return slo.rowNames }
     if let window = panes.input.window, let below = window.panes { return SlotNames(window, over: of(below)) }
     if let ordered = panes.input.ordered { return SlotNames(ordered, over: ordered.inputNames) }
     let source = ObjectIdentifier(panes.source)
@@ -47,6 +55,7 @@ extension PanesPlan {
   /// What the panes' rows are called: by the source's fields, or by the windows below.
   var inputNames: SlotNames {
     if let ordered = input.ordered { return SlotNames(ordered, over: ordered.inputNames) }
+    if let slo = input.slo { return slo.rowNames }
     guard let window = input.window, let below = window.panes else { return SlotNames(source) }
     return SlotNames(window, over: below.inputNames)
   }
@@ -78,10 +87,30 @@ extension OrderedPlan {
   }
 }
 
+extension SloPlan {
+  /// What the slots of its input are called.
+  var inputNames: SlotNames {
+    if let slo = input.slo { return slo.rowNames }
+    guard let window = input.window, let below = window.panes else {
+      preconditionFailure("an SLO reads rows of windows or of another SLO")
+    }
+    return SlotNames(window, over: below.inputNames)
+  }
+
+  /// What the slots of its rows are called.
+  var rowNames: SlotNames { SlotNames(self, over: inputNames) }
+
+  fileprivate var stored: StoredOperator {
+    StoredOperator(
+      id: operatorID, kind: "slo", summary: "counts of \(title(inputNames))", rules: users.sorted(by: utf8Precedes))
+  }
+}
+
 extension AlertPlan {
   fileprivate var stored: StoredOperator {
     let by = keys.isEmpty ? "" : " by \(keys.map(\.name).joined(separator: ", "))"
     return StoredOperator(
-      id: operatorID, kind: "alert", summary: "pending and firing alerts\(by)", rules: [definition.name])
+      id: operatorID, kind: "alert",
+      summary: definition.burn == nil ? "pending and firing alerts\(by)" : "firing burn alerts\(by)", rules: [definition.name])
   }
 }

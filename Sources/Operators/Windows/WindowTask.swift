@@ -215,6 +215,11 @@ final class WindowTask: KeyedTask {
       for partial in partials { bytes += partial.pane.bytes / context.shardCount }
     }
     let open: (keys: Int, bytes: Int) = inner?.stateSize ?? (0, 0)
+    for emitter in emitters {
+      let behind = emitter.stateSize
+      keys = max(keys, behind.keys)
+      bytes += behind.bytes
+    }
     for chunk in waiting { bytes += chunk.batch.rowCount * (8 + 16 * definition.inputTypes.count) }
     return (max(keys, open.keys), bytes + open.bytes)
   }
@@ -246,6 +251,9 @@ final class WindowEmitter {
       types: definition.keyTypes + window.outputs.map(\.type), computed: window.computedSlots,
       capacity: context.batchRows)
   }
+
+  /// Of what stands behind.
+  var stateSize: (keys: Int, bytes: Int) { rows.stateSize }
 
   var nextStart: Int64? { nextEnd.map { $0 - window.sizeNanos } }
 

@@ -82,6 +82,9 @@ extension TypedProgram {
       case .cluster(let cluster):
         lines.append("  | \(cluster.text(columns: columns))")
         columns += TypedCluster.columnNames + cluster.values.map(\.name)
+      case .slo(let slo):
+        lines.append("  | \(slo.text(columns: columns))")
+        columns = slo.keys.map { columns[$0] } + slo.outputs.map(\.name)
       case .aggregate(let aggregation):
         let keys = aggregation.keys.map { columns[$0] }
         let limit = aggregation.keyLimit.map { " limit \($0) keys" } ?? ""
@@ -109,7 +112,7 @@ extension TypedProgram {
     let stream = streams[alert.stream]
     let columns = stream.columns.map(\.name)
     let keys = stream.windowing?.keyColumns.map { columns[$0] } ?? []
-    lines.append("alert \(alert.name) on \(stream.name)\(Self.by(keys)) severity \(alert.severity)")
+    lines.append("\(alert.burn == nil ? "alert" : "burn alert") \(alert.name) on \(stream.name)\(Self.by(keys)) severity \(alert.severity)")
     lines.append(
       "  when \(alert.condition.text(columns: columns)) for \(durationText(Double(alert.forNanos)))"
         + " keep_firing \(durationText(Double(alert.keepFiringNanos)))")
