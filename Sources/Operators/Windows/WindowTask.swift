@@ -66,6 +66,8 @@ final class WindowTask: KeyedTask {
   }
 
   override func advance(to watermark: Int64) {
+    // What has not ended by now ends because the input does, not because its time has come.
+    if watermark == afterAllTime { for emitter in emitters { emitter.inputEnded() } }
     orderRows(before: watermark)
     completePanes(through: watermark)
     emitWindows(through: watermark)
@@ -215,6 +217,11 @@ final class WindowTask: KeyedTask {
     }
     let open: (keys: Int, bytes: Int) = inner?.stateSize ?? (0, 0)
     for chunk in waiting { bytes += chunk.batch.rowCount * (8 + 16 * definition.inputTypes.count) }
+    for emitter in emitters {
+      let behind = emitter.stateSize
+      keys = max(keys, behind.keys)
+      bytes += behind.bytes
+    }
     return (max(keys, open.keys), bytes + open.bytes)
   }
 }
@@ -265,6 +272,9 @@ final class WindowEmitter {
     if earliest != beforeAllTime || endedThrough != beforeAllTime, first >= end { return }
     nextEnd = first + window.sizeNanos
   }
+
+  func inputEnded() { rows.inputEnded() }
+  var stateSize: (keys: Int, bytes: Int) { rows.stateSize }
 
   /// Moves on past a window of which something is missing. Those over its rows hear of it one by one.
   func skip() {

@@ -53,6 +53,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
   case badMetric = "E0501"
   case labelNotKey = "E0502"
   case badCluster = "E0601"
+  case badDetector = "E0620"
   case unused = "W0001"
   case ratioAboveOne = "W0002"
   case neverTrue = "W0003"
@@ -117,6 +118,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
     case .badMetric: "a metric cannot be computed"
     case .labelNotKey: "a label changes with the value"
     case .badCluster: "patterns of texts cannot be found so"
+    case .badDetector: "a detector cannot work so"
     case .unused: "a declaration is never used"
     case .ratioAboveOne: "a ratio is compared with a number above 1"
     case .neverTrue: "a condition can never be true"
@@ -180,7 +182,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
     case .unknownDeclaration:
       """
-      A rule file consists of `let`, `source`, `stream`, `metric` and `alert` declarations.
+      A rule file consists of `let`, `source`, `stream`, `metric`, `alert`, `pattern` and `anomaly` declarations.
       """
     case .unknownItem:
       """
@@ -201,7 +203,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
     case .unknownStage:
       """
-      The stages of a pipeline: where, derive, window, aggregate.
+      The stages of a pipeline: where, derive, window, aggregate, cluster, and the detectors.
       """
     case .notInThisVersion:
       """
@@ -359,6 +361,12 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       `cluster` reads a text column of records, before any window and once in a pipeline; `pattern` reads a stream behind \
       it. Its options are `similarity` 0.1 to 1, `depth` 0 to 8, `limit` 1 to 1,000,000, `siblings` 0 to 1,000, \
       `delimiters "…"`, `masks { name: "pattern" }` and `values { column: mask 2 }`.
+      """
+    case .badDetector:
+      """
+      A detector goes through the rows of each series in their order, and takes the options of its table under "Detectors"; \
+      over windows a series has all keys of the windows. An `anomaly` reads windows, or rows behind a detector or \
+      `cluster`.
       """
     case .unused:
       """

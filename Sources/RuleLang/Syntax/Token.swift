@@ -32,8 +32,8 @@ enum Keyword: String, Sendable, CaseIterable {
   case none = ""
   case and, or, not, between, `in`, `is`, null, `true`, `false`, `where`
   // Declarations.
-  case `let`, source, stream, metric, alert, pattern
-  case anomaly, slo, test, table
+  case `let`, source, stream, metric, alert, pattern, anomaly
+  case slo, test, table
   // Stages.
   case derive, window, aggregate, cluster
   case tumbling, hopping, every, by, limit
@@ -61,9 +61,9 @@ enum Keyword: String, Sendable, CaseIterable {
     }
   }
 
-  static let declarations: [Keyword] = [.let, .source, .stream, .metric, .alert, .pattern]
+  static let declarations: [Keyword] = [.let, .source, .stream, .metric, .alert, .pattern, .anomaly]
   /// Declarations of the language that this version does not have.
-  static let laterDeclarations: Set<Keyword> = [.anomaly, .slo, .test, .table]
+  static let laterDeclarations: Set<Keyword> = [.slo, .test, .table]
   var isDeclaration: Bool {
     switch self {
     case .let, .source, .stream, .metric, .alert, .pattern, .anomaly, .slo, .test, .table: true
