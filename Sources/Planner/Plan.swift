@@ -9,6 +9,8 @@ public final class Plan {
   public internal(set) var sources: [SourcePlan] = []
   public internal(set) var panes: [PanesPlan] = []
   public internal(set) var ordered: [OrderedPlan] = []
+  /// Joins and traces; each stands behind those whose rows it takes.
+  public internal(set) var gathers: [GatherPlan] = []
   /// Names of metrics and alerts, as `explain` and `/metrics` show them.
   public internal(set) var rules: [String] = []
 }
@@ -84,11 +86,14 @@ final class RowSetPlan {
     case source
     case window
     case ordered
+    case gathered
     case filter(TypedExpr)
   }
   enum Consumer {
     case panes(PanesPlan)
     case ordered(OrderedPlan)
+    /// And which of its inputs these rows are.
+    case gather(GatherPlan, input: Int)
     case pattern(PatternPlan)
     case metric(MetricPlan)
     case alert(AlertPlan)
@@ -102,6 +107,9 @@ final class RowSetPlan {
   weak var source: SourcePlan?
   weak var window: WindowPlan?
   weak var ordered: OrderedPlan?
+  weak var gather: GatherPlan?
+  /// Which of the operator's outputs.
+  weak var output: GatherPlan.Output?
   /// Columns computed for this set's rows, in order, and where to find them again.
   private(set) var computed: [(slot: Int, expression: TypedExpr)] = []
   private var slotOf: [TypedExpr: Int] = [:]
@@ -188,6 +196,8 @@ final class RowSetPlan {
     rows.source = source
     rows.window = window
     rows.ordered = ordered
+    rows.gather = gather
+    rows.output = output
     children.append((condition, rows))
     childOf[condition] = rows
     return rows
@@ -199,6 +209,7 @@ final class RowSetPlan {
     for child in children { child.rows.prune() }
     for case .panes(let panes) in consumers { for window in panes.windows { window.rows.prune() } }
     for case .ordered(let ordered) in consumers { ordered.rows.prune() }
+    for case .gather(let gather, input: 0) in consumers { for output in gather.outputs { output.rows.prune() } }
   }
 
   /// Notes that a rule depends on this set, and so on everything before it.
@@ -216,6 +227,10 @@ final class RowSetPlan {
     if let ordered {
       ordered.users.insert(user)
       ordered.input.note(user: user)
+    }
+    // Once for each rule: rows that are joined with themselves, again and again, have many ways back.
+    if let gather, gather.users.insert(user).inserted {
+      for input in gather.inputs { input.rows.note(user: user) }
     }
   }
 }

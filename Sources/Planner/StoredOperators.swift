@@ -6,7 +6,7 @@ extension Plan {
   public var storedOperators: [StoredOperator] {
     var names = InputNames()
     let windows = panes.map { $0.stored(names.of($0)) }
-    return (windows + alerts.map(\.stored) + ordered.map(\.stored)).sorted { utf8Precedes($0.id, $1.id) }
+    return (windows + alerts.map(\.stored) + ordered.map(\.stored) + gathers.map(\.stored)).sorted { utf8Precedes($0.id, $1.id) }
   }
 
   var alerts: [AlertPlan] {
@@ -17,6 +17,8 @@ extension Plan {
         case .alert(let alert): found.append(alert)
         case .panes(let panes): for window in panes.windows { visit(window.rows) }
         case .ordered(let ordered): visit(ordered.rows)
+        case .gather(let gather, input: 0): for output in gather.outputs { visit(output.rows) }
+        case .gather: break
         case .metric, .pattern: break
         }
       }
@@ -35,6 +37,7 @@ private struct InputNames {
   mutating func of(_ panes: PanesPlan) -> SlotNames {
     if let window = panes.input.window, let below = window.panes { return SlotNames(window, over: of(below)) }
     if let ordered = panes.input.ordered { return SlotNames(ordered, over: ordered.inputNames) }
+    if panes.input.output != nil { return SlotNames(of: panes.input) }
     let source = ObjectIdentifier(panes.source)
     if let known = bySource[source] { return known }
     let names = SlotNames(panes.source)
@@ -46,9 +49,7 @@ private struct InputNames {
 extension PanesPlan {
   /// What the panes' rows are called: by the source's fields, or by the windows below.
   var inputNames: SlotNames {
-    if let ordered = input.ordered { return SlotNames(ordered, over: ordered.inputNames) }
-    guard let window = input.window, let below = window.panes else { return SlotNames(source) }
-    return SlotNames(window, over: below.inputNames)
+    SlotNames(of: input)
   }
 
   /// `by service` or `without keys`.
@@ -74,6 +75,17 @@ extension OrderedPlan {
     StoredOperator(
       id: operatorID, kind: "cluster",
       summary: "patterns of \(title(inputNames)) over \(source.definition.name), and rows that wait for their order",
+      rules: users.sorted(by: utf8Precedes))
+  }
+}
+
+extension GatherPlan {
+  var inputNames: [SlotNames] { inputs.map { SlotNames(of: $0.rows) } }
+
+  fileprivate var stored: StoredOperator {
+    let what = kind == "join" ? "rows of both sides that may have a partner" : "spans of traces that are not over"
+    return StoredOperator(
+      id: operatorID, kind: kind, summary: "\(kind) \(title(inputNames)) over \(source.definition.name): \(what)",
       rules: users.sorted(by: utf8Precedes))
   }
 }

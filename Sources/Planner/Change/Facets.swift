@@ -80,6 +80,7 @@ extension RowSetPlan {
       }
     }
     if let ordered { fields.formUnion(ordered.fields) }
+    if let gather { fields.formUnion(gather.inputs[0].rows.fields(behind: gather.inputs[0].keySlots)) }
     if let panes = window?.panes { fields.formUnion(panes.input.fields(behind: below.union(panes.keySlots))) }
     return fields
   }
@@ -102,10 +103,13 @@ extension RowSetPlan {
     let conditions = Set(conditionList.map { $0.space.identity($0.expression) })
     var facets = [
       Facet(
-        window == nil ? ordered == nil ? "where" : "where behind `cluster`" : "where behind the windows",
+        window != nil
+          ? "where behind the windows"
+          : ordered != nil ? "where behind `cluster`" : gather.map { "where behind the \($0.kind)" } ?? "where",
         conditions.sorted(by: utf8Precedes).joined(separator: " "), conditionTexts(names))
     ]
     if let ordered { facets.append(ordered.optionsFacet(ordered.inputNames)) }
+    if let gather { facets.append(gather.facet) }
     guard let window, let panes = window.panes else { return facets }
     facets.append(Facet("windows", window.spec.ruleText))
     return facets + [panes.keyFacet(labels: labels), panes.limitFacet]
@@ -115,6 +119,13 @@ extension RowSetPlan {
   var belowFacets: [Facet] {
     if let ordered {
       return ordered.input.ownFacets(ordered.inputNames).map { Facet("\($0.name) before `cluster`", $0.identity, $0.text) }
+    }
+    if let gather {
+      return zip(gather.inputs, gather.inputNames).enumerated().map { number, input in
+        Facet(
+          gather.inputs.count == 1 ? "spans" : number == 0 ? "left side" : "right side", input.0.rows.identity,
+          input.1.title(of: input.0.rows))
+      }
     }
     guard let panes = window?.panes else { return [] }
     let below = panes.input.ownFacets(panes.inputNames) + panes.input.belowFacets
@@ -167,6 +178,20 @@ extension OrderedPlan {
 
   /// Fields of the source on which its id depends.
   var fields: Set<Int> { input.fields(behind: keySlots + [messageSlot]) }
+}
+
+extension GatherPlan {
+  /// What decides which rows come out, but for which come in.
+  var facet: Facet { Facet(kind, operatorID, title(inputNames)) }
+}
+
+extension SlotNames {
+  /// `spans where status >= 500`
+  func title(of rows: RowSetPlan) -> String {
+    let conditions = rows.conditionTexts(self)
+    let name = rows.anySource?.definition.name ?? ""
+    return conditions.isEmpty ? name : "\(name) where \(conditions)"
+  }
 }
 
 extension AlertPlan {

@@ -67,6 +67,10 @@ struct RuleSetParts {
       case .ordered(let ordered):
         add(ordered, source, names)
         visit(ordered.rows, source, SlotNames(ordered, over: names))
+      case .gather(let gather, input: 0):
+        add(gather, source)
+        for output in gather.outputs where output.isRead { visit(output.rows, source, SlotNames(output)) }
+      case .gather: break
       case .panes(let panes):
         add(panes, source, names)
         for window in panes.windows { visit(window.rows, source, SlotNames(window, over: names)) }
@@ -155,6 +159,21 @@ struct RuleSetParts {
         below: nil, level: 0, family: 1, rules: ordered.users, states: [], windows: []))
   }
 
+  private mutating func add(_ gather: GatherPlan, _ source: SourcePlan) {
+    let names = gather.inputNames
+    var deep: [Facet] = []
+    for (input, name) in zip(gather.inputs, names).dropFirst() {
+      deep.append(Facet("right side", input.rows.identity, name.title(of: input.rows)))
+    }
+    operators.append(
+      Operator(
+        id: gather.operatorID, kind: gather.kind, title: "\(gather.kind) \(gather.title(names))",
+        facets: [gather.facet] + gather.inputs[0].rows.ownFacets(names[0]), deepFacets: deep,
+        source: source.definition.name,
+        sourceFacets: source.definition.identityFacets(reading: gather.inputs[0].rows.fields(behind: gather.inputs[0].keySlots)),
+        below: nil, level: 0, family: 1, rules: gather.users, states: [], windows: []))
+  }
+
   private mutating func add(_ panes: PanesPlan, _ source: SourcePlan, _ names: SlotNames) {
     let states = panes.states.map {
       (id: $0.id, function: $0.function, text: names.text(of: $0, constants: $0.constants))
@@ -166,7 +185,7 @@ struct RuleSetParts {
         deepFacets: panes.input.belowFacets, source: source.definition.name,
         sourceFacets: source.definition.identityFacets(reading: panes.fields),
         below: panes.input.window?.panes?.operatorID, belowSpec: panes.input.window?.spec,
-        upstreamNanos: panes.input.window?.reachNanos ?? 0, level: panes.level, family: panes.family,
+        upstreamNanos: panes.input.reachNanos, level: panes.level, family: panes.family,
         rules: panes.users, states: states,
         windows: panes.windows.map { window in
           Window(

@@ -16,6 +16,8 @@ struct Checker {
     /// Set when an error hides whether the stream has windows, and which.
     var isWindowingUnknown = false
     var clustering: Clustering?
+    /// Behind a join or a trace.
+    var isGathered = false
   }
 
   /// Where a stream's rows have their patterns.
@@ -36,6 +38,8 @@ struct Checker {
   var streamPlaces: [Int] = []
   var usedSources: Set<Int> = []
   var usedStreams: Set<Int> = []
+  /// Stages `join`, `left join`, `unless`, `trace` and `edges` so far.
+  var gatherings = 0
   var program = TypedProgram()
 
   init(syntax: ProgramSyntax, catalog: Catalog, reporter: Reporter) {

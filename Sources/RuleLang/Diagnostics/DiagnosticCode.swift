@@ -53,6 +53,8 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
   case badMetric = "E0501"
   case labelNotKey = "E0502"
   case badCluster = "E0601"
+  case badJoin = "E0701"
+  case badTrace = "E0702"
   case unused = "W0001"
   case ratioAboveOne = "W0002"
   case neverTrue = "W0003"
@@ -117,6 +119,8 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
     case .badMetric: "a metric cannot be computed"
     case .labelNotKey: "a label changes with the value"
     case .badCluster: "patterns of texts cannot be found so"
+    case .badJoin: "rows cannot be joined so"
+    case .badTrace: "traces cannot be put together so"
     case .unused: "a declaration is never used"
     case .ratioAboveOne: "a ratio is compared with a number above 1"
     case .neverTrue: "a condition can never be true"
@@ -359,6 +363,19 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       `cluster` reads a text column of records, before any window and once in a pipeline; `pattern` reads a stream behind \
       it. Its options are `similarity` 0.1 to 1, `depth` 0 to 8, `limit` 1 to 1,000,000, `siblings` 0 to 1,000, \
       `delimiters "…"`, `masks { name: "pattern" }` and `values { column: mask 2 }`.
+      """
+    case .badJoin:
+      """
+      `join`, `left join` and `unless` name a source or stream, the keys that are equal on both sides, of one type, and \
+      `within` what time (0 to 7d; left out, both sides have the same windows). Their limits are `limit 10000 rows` a key \
+      (1 to 1,000,000), `limit 1000000 keys` (1 to 100,000,000) and `limit 1GiB state` (1MiB to 1TiB). A program has at most \
+      64 stages that join or put traces together.
+      """
+    case .badTrace:
+      """
+      `trace` and `edges` name the trace's key, `gap` (1ms to 1h), and in braces the columns of a span: `span` and `parent` \
+      (one type), `service` (a string), `duration`, and, where there are such, `start` (a timestamp), `error` (a bool) and \
+      `name`. `longest` is 1ms to 24h, `limit N spans` 1 to 1,000,000.
       """
     case .unused:
       """

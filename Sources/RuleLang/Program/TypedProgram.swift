@@ -191,6 +191,11 @@ public enum TypedStage: Sendable, Hashable {
   /// Adds the message's pattern: `template_id`, `template`, `is_new`, `is_changed`, `parameters`, then the values that it
   /// names.
   case cluster(TypedCluster)
+  /// Adds the columns of the right side; `unless` adds none.
+  case join(TypedJoin)
+  /// One row a trace, or one for each call between two services of it: the keys, then the columns of
+  /// `TypedTrace.columns`.
+  case trace(TypedTrace)
 }
 
 /// `cluster message by keys …`. Nil for an option that is left out.

@@ -31,10 +31,14 @@ extension Parser {
     }
   }
 
-  private static let stageWords: Set<Keyword> = [.where, .derive, .window, .aggregate, .cluster]
+  private static let stageWords: Set<Keyword> = [
+    .where, .derive, .window, .aggregate, .cluster, .join, .left, .unless, .trace, .edges,
+  ]
+  private static let stageList =
+    "stages: where, derive, window, aggregate, cluster, join, left join, unless, trace, edges"
   /// Stages of the language that this version does not have.
   private static let laterStages: Set<String> = [
-    "zscore", "join", "trace", "changed", "dedupe", "sequence", "absent", "forecast",
+    "zscore", "changed", "dedupe", "sequence", "absent", "forecast",
     "topk", "session", "rate_of_change", "histogram", "sample", "redact", "lookup", "union",
   ]
 
@@ -49,7 +53,7 @@ extension Parser {
 
   private mutating func knownStage() throws(SyntaxFailure) -> StageSyntax {
     guard kind == .identifier else {
-      throw unexpected("a stage", hint: "stages: where, derive, window, aggregate, cluster")
+      throw unexpected("a stage", hint: Self.stageList)
     }
     let start = currentRange
     switch keyword {
@@ -68,12 +72,26 @@ extension Parser {
     case .cluster:
       advance()
       return .cluster(try cluster(start))
+    case .join:
+      advance()
+      return .join(try join(start, .inner))
+    case .left:
+      advance()
+      guard take(.join) else { throw unexpected("`join`", hint: "write `left join`") }
+      return .join(try join(start, .left))
+    case .unless:
+      advance()
+      return .join(try join(start, .unless))
+    case .trace, .edges:
+      let isEdges = keyword == .edges
+      advance()
+      return .trace(try trace(start, isEdges: isEdges))
     default:
       let word = text(current)
       if Self.laterStages.contains(word) {
         throw fail(
           .notInThisVersion, "this version has no `\(word)` stage", at: start,
-          hint: "where, derive, window, aggregate and cluster are there")
+          hint: Self.stageList)
       }
       let meant = closest(
         to: word, among: Self.stageWords.map(\.rawValue) + Self.laterStages)
@@ -89,7 +107,7 @@ extension Parser {
     case "select", "map", "let", "extend", "eval", "project": "columns are added with `derive`"
     case "group", "by", "summarize", "stats":
       "grouping is `| window tumbling 1m by key | aggregate n = count()`"
-    default: "stages: where, derive, window, aggregate, cluster"
+    default: Self.stageList
     }
   }
 
@@ -140,7 +158,7 @@ extension Parser {
     }
     window.range = range(from: start)
     if take(.by) {
-      window.keys = try names("a key column")
+      window.keys = try qualifiedNames("a key column")
       if kind == .leftParen {
         throw fail(
           .syntax, "a key is a column, not an expression", at: currentRange,
