@@ -92,7 +92,7 @@ private struct Explainer {
       switch consumer {
       case .alert(let alert): hidden.insert(alert.condition)
       case .metric(let metric): hidden.insert(metric.value)
-      case .panes, .ordered, .pattern, .gather: break
+      case .panes, .ordered, .pattern, .gather, .slo: break
       }
     }
     return .list(
@@ -110,6 +110,7 @@ private struct Explainer {
       case .ordered(let ordered): add(ordered, names, input: input)
       case .pattern(let pattern): add(pattern, input: input)
       case .gather(let gather, let number): add(gather, number, input: input)
+      case .slo(let slo): add(slo, names, input: input)
       }
     }
     for (condition, child) in rows.branches { add(condition, child, names, input: input) }
@@ -255,6 +256,35 @@ private struct Explainer {
       .pattern, id: "pattern:\(name)", name, input: input, rules: [], [.list("labels", pattern.labels.map(\.name))])
   }
 
+  // MARK: SLOs
+
+  private mutating func add(_ slo: SloPlan, _ names: SlotNames, input: String) {
+    let definition = slo.definition
+    let rowNames = SlotNames(slo, over: names)
+    let word = definition.isBad ? "bad" : "good"
+    var counts = "\(word) \(names.name(slo.measure))"
+    if let total = slo.total { counts += " of \(names.name(total))" }
+    let longest = duration(definition.burnWindows.last ?? 0)
+    var state = "for each key two counts each \(duration(definition.stepNanos)) of the last \(longest)"
+    switch SloBudget(of: definition.period, burnWindows: definition.burnWindows, stepNanos: definition.stepNanos) {
+    case .burnWindows: break
+    case .coarse(_, let length): state += ", each \(duration(length)) of the last \(definition.period.text)"
+    case .calendar(let calendar): state += ", and of the present \(calendar.rawValue)"
+    }
+    let id = add(
+      .slo, id: "slo:\(slo.name)", slo.title(names), input: input, rules: slo.users,
+      [
+        .list("keys", slo.keySlots.map { slo.space.names[$0] }),
+        .text("counts", counts),
+        .text("evaluated", "every \(duration(definition.stepNanos))"),
+        .list("burn_windows", definition.burnWindows.map { duration($0) }),
+        .list("gives", slo.outputs.map { slo.space.names[$0.slot] }),
+        computes(slo.rows, rowNames),
+        .text("state", state),
+      ])
+    addConsumers(of: slo.rows, rowNames, input: id)
+  }
+
   // MARK: Rules
 
   private mutating func add(_ metric: MetricPlan, _ names: SlotNames, input: String) {
@@ -273,8 +303,10 @@ private struct Explainer {
     let definition = alert.definition
     let keys = alert.keys.map(\.name)
     let keptBy = keys.isEmpty ? "" : " \(keys.joined(separator: ", "))"
+    let isBurn = definition.burn != nil
     _ = add(
-      .alert, id: "alert:\(definition.name)", "\(definition.name) when \(definition.conditionText)",
+      .alert, id: isBurn ? "alert:\(definition.name).\(definition.severity)" : "alert:\(definition.name)",
+      "\(definition.name)\(isBurn ? " \(definition.severity)" : "") when \(definition.conditionText)",
       input: input, rules: [],
       [
         .text("for", duration(definition.forNanos)),

@@ -18,6 +18,8 @@ public struct Explanation: Sendable {
     case join
     /// Puts spans of a trace together.
     case trace
+    /// Keeps an error budget, and how fast it burns.
+    case slo
     case metric
     case alert
     case pattern

@@ -95,6 +95,7 @@ extension Explanation {
     case .join: ", style=filled, fillcolor=\"#d8eee9\""
     case .trace: ", style=filled, fillcolor=\"#d8e4ee\""
     case .cluster: ", style=filled, fillcolor=\"#eadcf4\""
+    case .slo: ", style=filled, fillcolor=\"#f7e3cf\""
     case .metric, .pattern: ", shape=ellipse"
     case .alert: ", shape=octagon, style=filled, fillcolor=\"#f9dcd9\""
     }

@@ -213,28 +213,28 @@ extension RowSetPlan {
   /// What puts its rows of one time in order; nil for rows of a source, which have partitions and offsets.
   var orderSlots: [Int]? {
     if let ordered { return [ordered.partitionSlot, ordered.offsetSlot] }
-    if let window { return window.keySlots }
-    return output?.keySlots
+    return rowKeySlots ?? output?.keySlots
   }
-
-  /// How far back before a row's time rows of sources decide about it.
-  var reachNanos: Int64 { window?.reachNanos ?? gather?.reachNanos ?? 0 }
 
   /// How far apart its windows end; 0 for rows of none.
   var hopNanos: Int64 {
+    if let slo { return slo.definition.stepNanos }
     if let window { return window.spec.hopNanos }
     if case .join(let join)? = gather?.definition, join.isByWindow { return gather?.inputs[0].rows.hopNanos ?? 0 }
     return 0
   }
 
   /// The source by which people know them.
-  var anySource: SourcePlan? { source ?? window?.panes?.source ?? ordered?.source ?? gather?.source }
+  var anySource: SourcePlan? {
+    source ?? window?.panes?.source ?? slo?.input.anySource ?? ordered?.source ?? gather?.source
+  }
 }
 
 extension Plan {
   /// The flow in which rows come out, and the level of the operator from which they do; nil for a source's own rows.
   func origin(of rows: RowSetPlan) -> Flow.Input? {
     if let gather = rows.gather { return Flow.Input(flow: sources.count + gather.number, level: 0) }
+    if let slo = rows.slo { return origin(of: slo.input) }
     if let panes = rows.window?.panes { return Flow.Input(flow: flow(of: panes.input), level: panes.level) }
     if let ordered = rows.ordered { return Flow.Input(flow: index(of: ordered.source), level: 0) }
     return nil

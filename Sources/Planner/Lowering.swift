@@ -164,6 +164,7 @@ private final class Lowering {
       case .ordered(let ordered): set.consumers.append(self.ordered(ordered))
       case .gather(let gather, let input): set.consumers.append(feed(gather, input))
       case .pattern(let pattern): set.consumers.append(self.pattern(pattern, rows, layout))
+      case .slo(let slo): set.consumers.append(self.slo(slo, layout))
       case .metric(let metric): set.consumers.append(self.metric(metric, rows, layout))
       case .alert(let alert): set.consumers.append(self.alert(alert, rows, layout))
       }
@@ -213,7 +214,22 @@ private final class Lowering {
       values: alert.values.map { named($0.name, $0.slot, rows, layout) },
       windowNanos: alert.windowNanos)
     lowered.operatorID = alert.operatorID
+    lowered.isBurn = alert.definition.burn != nil
     return lowered
+  }
+
+  private func slo(_ slo: SloPlan, _ input: Layout) -> Slo {
+    let definition = slo.definition
+    return Slo(
+      name: slo.name, operatorID: slo.operatorID, keySlots: slo.inputKeySlots.map { input.place($0) },
+      keyTypes: slo.keySlots.map { slo.space.types[$0].physical },
+      measure: Slo.Measure(
+        slot: input.place(slo.measure), total: slo.total.map { input.place($0) }, isBad: definition.isBad,
+        isWhole: [slo.measure, slo.total].allSatisfy { $0.map { slo.input.space.types[$0] != .float } ?? true }),
+      budget: sloBudget(definition.objective), period: definition.period, stepNanos: definition.stepNanos,
+      burnWindows: definition.burnWindows, idleNanos: definition.idleNanos,
+      exhaustionNanos: definition.exhaustionNanos, outputs: slo.outputs.map(\.output),
+      computedSlots: layout(of: slo.rows).computed, rows: rowSet(slo.rows))
   }
 
   // MARK: Ordered operators
@@ -305,7 +321,7 @@ private final class Lowering {
         outputs: window.outputs.map(\.output), computedSlots: rows.computed,
         rows: rowSet(window.rows))
     }
-    let upstream = panes.input.window
+    let upstream = panes.input.baseWindow
     var aggregation = PaneAggregation(
       exchange: panes.number, paneNanos: panes.paneNanos,
       keySlots: panes.keySlots.map { input.place($0) },

@@ -87,6 +87,7 @@ final class RowSetPlan {
     case window
     case ordered
     case gathered
+    case slo
     case filter(TypedExpr)
   }
   enum Consumer {
@@ -94,6 +95,7 @@ final class RowSetPlan {
     case ordered(OrderedPlan)
     /// And which of its inputs these rows are.
     case gather(GatherPlan, input: Int)
+    case slo(SloPlan)
     case pattern(PatternPlan)
     case metric(MetricPlan)
     case alert(AlertPlan)
@@ -103,13 +105,14 @@ final class RowSetPlan {
   /// Which rows these are: equal in two plans where they are the same.
   let identity: String
   weak var parent: RowSetPlan?
-  /// Set on the root of a source, a window or an ordered operator, and on what is taken from it.
+  /// Set on the root of a source, a window, an ordered operator or an SLO, and on what is taken from it.
   weak var source: SourcePlan?
   weak var window: WindowPlan?
   weak var ordered: OrderedPlan?
   weak var gather: GatherPlan?
   /// Which of the operator's outputs.
   weak var output: GatherPlan.Output?
+  weak var slo: SloPlan?
   /// Columns computed for this set's rows, in order, and where to find them again.
   private(set) var computed: [(slot: Int, expression: TypedExpr)] = []
   private var slotOf: [TypedExpr: Int] = [:]
@@ -198,6 +201,7 @@ final class RowSetPlan {
     rows.ordered = ordered
     rows.gather = gather
     rows.output = output
+    rows.slo = slo
     children.append((condition, rows))
     childOf[condition] = rows
     return rows
@@ -210,6 +214,7 @@ final class RowSetPlan {
     for case .panes(let panes) in consumers { for window in panes.windows { window.rows.prune() } }
     for case .ordered(let ordered) in consumers { ordered.rows.prune() }
     for case .gather(let gather, input: 0) in consumers { for output in gather.outputs { output.rows.prune() } }
+    for case .slo(let slo) in consumers { slo.rows.prune() }
   }
 
   /// Notes that a rule depends on this set, and so on everything before it.
@@ -231,6 +236,10 @@ final class RowSetPlan {
     // Once for each rule: rows that are joined with themselves, again and again, have many ways back.
     if let gather, gather.users.insert(user).inserted {
       for input in gather.inputs { input.rows.note(user: user) }
+    }
+    if let slo {
+      slo.users.insert(user)
+      slo.input.note(user: user)
     }
   }
 }
@@ -363,6 +372,13 @@ final class AlertPlan {
     self.values = values
     self.windowNanos = windowNanos
     let space = rows.space
+    if definition.burn != nil {
+      // A threshold that is changed under an alert that fires is met or not at the next evaluation.
+      operatorID = Planner.operatorID(
+        "burn", "\(definition.name).\(definition.severity)",
+        of: "\(definition.name) \(definition.severity) on \(rows.identity) by \(keys.map(\.name).joined(separator: ", "))")
+      return
+    }
     let told = keys.map { "\($0.name) \(space.types[$0.slot].rawValue) \(space.identities[$0.slot])" }
     operatorID = Planner.operatorID(
       "alert", definition.name,

@@ -52,7 +52,9 @@ final class SlotNames {
 
   /// What the slots of any rows are called.
   convenience init(of rows: RowSetPlan) {
-    if let output = rows.output {
+    if let slo = rows.slo {
+      self.init(slo, over: slo.inputNames)
+    } else if let output = rows.output {
       self.init(output)
     } else if let window = rows.window, let panes = window.panes {
       self.init(window, over: SlotNames(of: panes.input))
@@ -63,6 +65,13 @@ final class SlotNames {
     } else {
       preconditionFailure("rows come from somewhere")
     }
+  }
+
+  init(_ slo: SloPlan, over names: SlotNames) {
+    space = slo.space
+    upstream = (names, slo.inputKeySlots)
+    collect(slo.rows)
+    findAmbiguous()
   }
 
   private func findAmbiguous() {

@@ -6,11 +6,16 @@ extension Plan {
   public var storedOperators: [StoredOperator] {
     var names = InputNames()
     let windows = panes.map { $0.stored(names.of($0)) }
-    return (windows + alerts.map(\.stored) + ordered.map(\.stored) + gathers.map(\.stored)).sorted { utf8Precedes($0.id, $1.id) }
+    let others = ordered.map(\.stored) + gathers.map(\.stored) + slos.map(\.stored)
+    return (windows + alerts.map(\.stored) + others).sorted { utf8Precedes($0.id, $1.id) }
   }
 
-  var alerts: [AlertPlan] {
+  var alerts: [AlertPlan] { outputs.alerts }
+  var slos: [SloPlan] { outputs.slos }
+
+  private var outputs: (alerts: [AlertPlan], slos: [SloPlan]) {
     var found: [AlertPlan] = []
+    var slos: [SloPlan] = []
     func visit(_ rows: RowSetPlan) {
       for consumer in rows.consumers {
         switch consumer {
@@ -19,13 +24,16 @@ extension Plan {
         case .ordered(let ordered): visit(ordered.rows)
         case .gather(let gather, input: 0): for output in gather.outputs { visit(output.rows) }
         case .gather: break
+        case .slo(let slo):
+          slos.append(slo)
+          visit(slo.rows)
         case .metric, .pattern: break
         }
       }
       for child in rows.children { visit(child.rows) }
     }
     for source in sources { visit(source.root) }
-    return found
+    return (found, slos)
   }
 }
 
@@ -35,6 +43,7 @@ private struct InputNames {
   private var bySource: [ObjectIdentifier: SlotNames] = [:]
 
   mutating func of(_ panes: PanesPlan) -> SlotNames {
+    if let slo = panes.input.slo { return slo.rowNames }
     if let window = panes.input.window, let below = window.panes { return SlotNames(window, over: of(below)) }
     if let ordered = panes.input.ordered { return SlotNames(ordered, over: ordered.inputNames) }
     if panes.input.output != nil { return SlotNames(of: panes.input) }
@@ -90,10 +99,26 @@ extension GatherPlan {
   }
 }
 
+extension SloPlan {
+  /// What the slots of its input are called.
+  var inputNames: SlotNames {
+    SlotNames(of: input)
+  }
+
+  /// What the slots of its rows are called.
+  var rowNames: SlotNames { SlotNames(self, over: inputNames) }
+
+  fileprivate var stored: StoredOperator {
+    StoredOperator(
+      id: operatorID, kind: "slo", summary: "counts of \(title(inputNames))", rules: users.sorted(by: utf8Precedes))
+  }
+}
+
 extension AlertPlan {
   fileprivate var stored: StoredOperator {
     let by = keys.isEmpty ? "" : " by \(keys.map(\.name).joined(separator: ", "))"
     return StoredOperator(
-      id: operatorID, kind: "alert", summary: "pending and firing alerts\(by)", rules: [definition.name])
+      id: operatorID, kind: "alert",
+      summary: definition.burn == nil ? "pending and firing alerts\(by)" : "firing burn alerts\(by)", rules: [definition.name])
   }
 }

@@ -74,6 +74,9 @@ final class DispatchTask: RowTask {
   override func windowSkipped(_ end: Int64) { for branch in branches { branch.windowSkipped(end) } }
   override var isQuiet: Bool { branches.allSatisfy(\.isQuiet) }
   override var holdSince: Int64? { branches.compactMap(\.holdSince).min() }
+  override var stateSize: (keys: Int, bytes: Int) {
+    branches.map(\.stateSize).reduce((0, 0)) { (max($0.0, $1.keys), $0.1 + $1.bytes) }
+  }
 }
 
 /// Open-addressing map from a constant to its branch number; at most a quarter full, so a miss costs one probe as a rule.

@@ -28,6 +28,7 @@ final class FilterTask: RowTask {
   override func windowSkipped(_ end: Int64) { rows.windowSkipped(end) }
   override var isQuiet: Bool { rows.isQuiet }
   override var holdSince: Int64? { rows.holdSince }
+  override var stateSize: (keys: Int, bytes: Int) { rows.stateSize }
 }
 
 /// Writes the selected rows that satisfy a condition to the third argument and returns how many they are.

@@ -91,4 +91,7 @@ final class RowSetTask: RowTask {
   override func windowSkipped(_ end: Int64) { for child in children { child.windowSkipped(end) } }
   override var isQuiet: Bool { children.allSatisfy(\.isQuiet) }
   override var holdSince: Int64? { children.compactMap(\.holdSince).min() }
+  override var stateSize: (keys: Int, bytes: Int) {
+    children.map(\.stateSize).reduce((0, 0)) { (max($0.0, $1.keys), $0.1 + $1.bytes) }
+  }
 }

@@ -74,6 +74,7 @@ extension RowSetPlan {
       case .field(let field): fields.insert(field)
       case .key, .computed: break
       case .output(let number):
+        if let slo { fields.formUnion(slo.fields) }
         guard let window, let panes = window.panes else { continue }
         let state = panes.states[window.outputs[number].output.state]
         below.formUnion([state.argument, state.filter].compactMap { $0 })
@@ -81,6 +82,7 @@ extension RowSetPlan {
     }
     if let ordered { fields.formUnion(ordered.fields) }
     if let gather { fields.formUnion(gather.inputs[0].rows.fields(behind: gather.inputs[0].keySlots)) }
+    if let slo { fields.formUnion(slo.input.fields(behind: slo.inputKeySlots)) }
     if let panes = window?.panes { fields.formUnion(panes.input.fields(behind: below.union(panes.keySlots))) }
     return fields
   }
@@ -103,13 +105,16 @@ extension RowSetPlan {
     let conditions = Set(conditionList.map { $0.space.identity($0.expression) })
     var facets = [
       Facet(
-        window != nil
-          ? "where behind the windows"
-          : ordered != nil ? "where behind `cluster`" : gather.map { "where behind the \($0.kind)" } ?? "where",
+        slo != nil
+          ? "where behind the slo"
+          : window != nil
+            ? "where behind the windows"
+            : ordered != nil ? "where behind `cluster`" : gather.map { "where behind the \($0.kind)" } ?? "where",
         conditions.sorted(by: utf8Precedes).joined(separator: " "), conditionTexts(names))
     ]
     if let ordered { facets.append(ordered.optionsFacet(ordered.inputNames)) }
     if let gather { facets.append(gather.facet) }
+    if let slo { facets += slo.countFacets }
     guard let window, let panes = window.panes else { return facets }
     facets.append(Facet("windows", window.spec.ruleText))
     return facets + [panes.keyFacet(labels: labels), panes.limitFacet]
@@ -125,6 +130,11 @@ extension RowSetPlan {
         Facet(
           gather.inputs.count == 1 ? "spans" : number == 0 ? "left side" : "right side", input.0.rows.identity,
           input.1.title(of: input.0.rows))
+      }
+    }
+    if let slo {
+      return (slo.input.ownFacets(slo.inputNames) + slo.input.belowFacets).map {
+        $0.name == "where" ? $0 : Facet("\($0.name) below", $0.identity, $0.text)
       }
     }
     guard let panes = window?.panes else { return [] }
@@ -191,6 +201,35 @@ extension SlotNames {
     let conditions = rows.conditionTexts(self)
     let name = rows.anySource?.definition.name ?? ""
     return conditions.isEmpty ? name : "\(name) where \(conditions)"
+  }
+}
+
+extension SloPlan {
+  /// Fields of the source on which its counts depend.
+  var fields: Set<Int> { input.fields(behind: inputKeySlots + [measure] + [total].compactMap { $0 }) }
+
+  /// What its id is made of, but for the rows that it reads.
+  var countFacets: [Facet] {
+    let names = inputNames
+    let slots = [measure] + [total].compactMap { $0 }
+    let aggregates = input.aggregates(behind: slots, names)
+    return [
+      Facet(
+        "keys of the slo", keySlots.map { space.identities[$0] }.joined(separator: ", "),
+        keySlots.map { space.names[$0] }.joined(separator: ", ")),
+      Facet(
+        definition.isBad ? "bad" : "good",
+        slots.map { input.space.identities[$0] }.joined(separator: " of ") + aggregates.map(\.identity).joined(),
+        aggregates.isEmpty ? slots.map { names.definition($0) }.joined(separator: " of ") : aggregates.map(\.text).joined(separator: " and ")),
+    ]
+  }
+
+  /// What may change over counts that stay.
+  var objectiveFacets: [Facet] {
+    [
+      Facet("objective", definition.objectiveText),
+      Facet("period", definition.period.text),
+    ]
   }
 }
 

@@ -36,6 +36,8 @@ struct Checker {
   var streamInfos: [StreamInfo?] = []
   /// By the same place: the place in the typed program.
   var streamPlaces: [Int] = []
+  /// What its burn alerts need to know of an SLO, by its stream's place in the syntax tree.
+  var slos: [Int: CheckedSlo] = [:]
   var usedSources: Set<Int> = []
   var usedStreams: Set<Int> = []
   /// Stages `join`, `left join`, `unless`, `trace` and `edges` so far.
@@ -61,6 +63,9 @@ struct Checker {
     for metric in syntax.metrics { checkMetric(metric) }
     for alert in syntax.alerts { checkAlert(alert) }
     for pattern in syntax.patterns { checkPattern(pattern) }
+    for (index, stream) in syntax.streams.enumerated() {
+      if case .slo(let slo)? = stream.stages.last { checkBurns(slo, at: index) }
+    }
     warnOfUnused()
     return program
   }
@@ -98,7 +103,7 @@ struct Checker {
     for (index, source) in syntax.sources.enumerated() where isNew(source.name, "source") {
       inputs[source.name.text] = .source(index)
     }
-    for (index, stream) in syntax.streams.enumerated() where isNew(stream.name, "stream") {
+    for (index, stream) in syntax.streams.enumerated() where isNew(stream.name, stream.what) {
       inputs[stream.name.text] = .stream(index)
     }
   }
@@ -121,6 +126,8 @@ struct Checker {
     }
     for (index, stream) in syntax.streams.enumerated() where !usedStreams.contains(index) {
       guard case .stream(index)? = inputs[stream.name.text] else { continue }
+      // It fires alerts of its own.
+      if case .slo? = stream.stages.last { continue }
       reporter.report(
         .unused, "the stream `\(stream.name.text)` is never used", at: stream.name.range,
         hint: "no metric, alert or other stream reads it, so it is not computed")

@@ -226,7 +226,7 @@ struct Parser {
       _ = unexpected(
         "a declaration",
         hint: kind == .rightBrace
-          ? "this `}` closes nothing" : "declarations: let, source, stream, metric, alert, pattern")
+          ? "this `}` closes nothing" : "declarations: let, source, stream, metric, alert, pattern, slo")
       return nil
     }
     guard current.startsLine else {
@@ -238,7 +238,7 @@ struct Parser {
     reporter.report(
       .unknownDeclaration, "unknown declaration `\(word)`", at: currentRange,
       hint: meant.map { "did you mean `\($0.rawValue)`?" }
-        ?? "declarations: let, source, stream, metric, alert, pattern")
+        ?? "declarations: let, source, stream, metric, alert, pattern, slo")
     let shape = ahead(2).kind
     return ahead(1).kind == .identifier && (shape == .equal || shape == .leftBrace) ? meant : nil
   }
@@ -249,7 +249,7 @@ struct Parser {
     if Keyword.laterDeclarations.contains(word) {
       throw fail(
         .notInThisVersion, "this version has no `\(word.rawValue)` declarations", at: currentRange,
-        hint: "let, source, stream, metric, alert and pattern are there")
+        hint: "let, source, stream, metric, alert, pattern and slo are there")
     }
     advance()
     switch word {
@@ -271,6 +271,8 @@ struct Parser {
       program.metrics.append(try metric())
     case .pattern:
       program.patterns.append(try pattern())
+    case .slo:
+      program.streams.append(try slo())
     default:
       program.alerts.append(try alert())
     }
