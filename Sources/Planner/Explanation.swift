@@ -17,9 +17,11 @@ public struct Explanation: Sendable {
     case metric
     case alert
     case pattern
+    /// Tells of alerts together.
+    case group
 
     /// Whether it is the end of a rule rather than a step that rules may share.
-    public var isRule: Bool { self == .metric || self == .alert || self == .pattern }
+    public var isRule: Bool { self == .metric || self == .alert || self == .pattern || self == .group }
   }
 
   /// Something to know of a node. The name is a member of the JSON, and a label in the text.

@@ -90,7 +90,7 @@ extension Explanation {
     case .window: ", style=filled, fillcolor=\"#e4f2dc\""
     case .cluster: ", style=filled, fillcolor=\"#eadcf4\""
     case .metric, .pattern: ", shape=ellipse"
-    case .alert: ", shape=octagon, style=filled, fillcolor=\"#f9dcd9\""
+    case .alert, .group: ", shape=octagon, style=filled, fillcolor=\"#f9dcd9\""
     }
   }
 

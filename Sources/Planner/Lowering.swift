@@ -35,7 +35,13 @@ extension Plan {
         source: sources.firstIndex { $0 === ordered.source } ?? 0, level: 0, definition: lowering.ordered(ordered),
         rules: ordered.users.sorted())
     }
-    var graph = Graph(sources: nodes, exchanges: exchanges + orderedExchanges, rules: names, topics: topics)
+    let routerExchanges = routers.map { router in
+      Exchange(
+        source: sources.firstIndex { $0 === router.source } ?? 0, level: level(of: router),
+        definition: lowering.router(router), rules: router.rules)
+    }
+    var graph = Graph(
+      sources: nodes, exchanges: exchanges + orderedExchanges + routerExchanges, rules: names, topics: topics)
     graph.operators = storedOperators
     return graph
   }
@@ -204,7 +210,34 @@ private final class Lowering {
       values: alert.values.map { named($0.name, $0.slot, rows, layout) },
       windowNanos: alert.windowNanos)
     lowered.operatorID = alert.operatorID
+    lowered.policy = alert.policy
+    lowered.maintenances = alert.loweredMaintenances
+    // Windows over windows have the keys of those before them.
+    var first = alert.window?.panes
+    while let below = first?.input.window?.panes { first = below }
+    lowered.alertsMax = first?.keyLimit ?? keyLimit
+    if let router = alert.router {
+      lowered.route = AlertRoute(exchange: plan.exchange(of: router), alert: alert.member, writes: alert.writes)
+    }
     return lowered
+  }
+
+  func router(_ router: RouterPlan) -> AlertRouter {
+    AlertRouter(
+      exchange: plan.exchange(of: router), operatorID: router.operatorID,
+      members: router.members.map { alert in
+        AlertRouter.Member(
+          name: alert.definition.name, rule: rank(alert.definition.name), operatorID: alert.operatorID,
+          conditionText: alert.definition.conditionText, policy: alert.policy, maintenances: alert.loweredMaintenances,
+          writes: alert.writes, hopNanos: alert.hopNanos, windowNanos: alert.windowNanos,
+          reachNanos: alert.window?.reachNanos ?? alert.windowNanos,
+          group: alert.group.flatMap { group in router.groups.firstIndex { $0.name == group.name } })
+      },
+      groups: router.groups.map { group in
+        AlertRouter.Group(
+          name: group.name, rule: rank(group.name), by: group.by, waitNanos: group.waitNanos,
+          intervalNanos: group.intervalNanos, repeatNanos: group.repeatNanos, listedMax: group.listedMax)
+      }, inhibitions: router.inhibitions, severities: TypedAlert.severities)
   }
 
   // MARK: Ordered operators

@@ -39,6 +39,8 @@ private struct PlanBuilder {
   let plan = Plan()
   private var sources: [Int: SourcePlan] = [:]
   private var streams: [Int: StreamRows] = [:]
+  /// In the program's order.
+  private var alerts: [AlertPlan] = []
 
   init(_ program: TypedProgram) { self.program = program }
 
@@ -46,8 +48,11 @@ private struct PlanBuilder {
     for metric in program.metrics { add(metric) }
     for alert in program.alerts { add(alert) }
     for pattern in program.patterns { add(pattern) }
+    plan.connect(alerts, program)
     for source in plan.sources { source.root.prune() }
     plan.rules = program.metrics.map(\.name) + program.alerts.map(\.name) + program.patterns.map(\.name)
+    // One that stands in an alert has that one's name.
+    for group in program.groups where !plan.rules.contains(group.name) { plan.rules.append(group.name) }
     return plan
   }
 
@@ -89,11 +94,11 @@ private struct PlanBuilder {
     }
     let labels = alert.labels.map { template($0, rows) }
     let annotations = alert.annotations.map { template($0, rows) }
-    rows.rows.consumers.append(
-      .alert(
-        AlertPlan(
-          alert, over: rows.rows, condition: condition, keys: keys, labels: labels, annotations: annotations,
-          values: values, windowNanos: stream.windowing?.window.sizeNanos ?? 0)))
+    let plan = AlertPlan(
+      alert, over: rows.rows, condition: condition, keys: keys, labels: labels, annotations: annotations,
+      values: values, windowNanos: stream.windowing?.window.sizeNanos ?? 0)
+    alerts.append(plan)
+    rows.rows.consumers.append(.alert(plan))
     rows.rows.note(user: alert.name)
   }
 

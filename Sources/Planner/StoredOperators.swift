@@ -6,7 +6,7 @@ extension Plan {
   public var storedOperators: [StoredOperator] {
     var names = InputNames()
     let windows = panes.map { $0.stored(names.of($0)) }
-    return (windows + alerts.map(\.stored) + ordered.map(\.stored)).sorted { utf8Precedes($0.id, $1.id) }
+    return (windows + alerts.map(\.stored) + ordered.map(\.stored) + routers.map(\.stored)).sorted { utf8Precedes($0.id, $1.id) }
   }
 
   var alerts: [AlertPlan] {
@@ -75,6 +75,14 @@ extension OrderedPlan {
       id: operatorID, kind: "cluster",
       summary: "patterns of \(title(inputNames)) over \(source.definition.name), and rows that wait for their order",
       rules: users.sorted(by: utf8Precedes))
+  }
+}
+
+extension RouterPlan {
+  fileprivate var stored: StoredOperator {
+    StoredOperator(
+      id: operatorID, kind: "router",
+      summary: "groups of alerts, and alerts that fire and inhibit others, over \(source.definition.name)", rules: rules)
   }
 }
 

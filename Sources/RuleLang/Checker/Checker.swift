@@ -52,10 +52,10 @@ struct Checker {
     for source in syntax.sources { checkSource(source) }
     checkStreams()
     checkUnique(syntax.metrics.map(\.name), "metric")
-    checkUnique(syntax.alerts.map(\.name), "alert")
     checkUnique(syntax.patterns.map(\.name), "pattern")
     for metric in syntax.metrics { checkMetric(metric) }
     for alert in syntax.alerts { checkAlert(alert) }
+    checkNotifications()
     for pattern in syntax.patterns { checkPattern(pattern) }
     warnOfUnused()
     return program
@@ -63,7 +63,7 @@ struct Checker {
 
   // MARK: Names
 
-  private func checkUnique(_ names: [NameSyntax], _ what: String) {
+  func checkUnique(_ names: [NameSyntax], _ what: String) {
     var first: [String: TextRange] = [:]
     for name in names {
       if let place = first[name.text] {

@@ -53,6 +53,9 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
   case badMetric = "E0501"
   case labelNotKey = "E0502"
   case badCluster = "E0601"
+  case badGrouping = "E0701"
+  case badMaintenance = "E0702"
+  case badEscalation = "E0703"
   case unused = "W0001"
   case ratioAboveOne = "W0002"
   case neverTrue = "W0003"
@@ -117,6 +120,9 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
     case .badMetric: "a metric cannot be computed"
     case .labelNotKey: "a label changes with the value"
     case .badCluster: "patterns of texts cannot be found so"
+    case .badGrouping: "alerts cannot be put together so"
+    case .badMaintenance: "a maintenance window is not well described"
+    case .badEscalation: "an escalation leads nowhere"
     case .unused: "a declaration is never used"
     case .ratioAboveOne: "a ratio is compared with a number above 1"
     case .neverTrue: "a condition can never be true"
@@ -180,12 +186,14 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
     case .unknownDeclaration:
       """
-      A rule file consists of `let`, `source`, `stream`, `metric` and `alert` declarations.
+      A rule file consists of `let`, `source`, `stream`, `metric`, `alert`, `pattern`, `group`, `inhibit` and `maintenance` \
+      declarations.
       """
     case .unknownItem:
       """
       The items of a source: kafka, partitioned by, format, time, fields, require, dead_letter, late. Those of an alert: \
-      on, when, for, keep_firing, severity, labels, annotations.
+      on, when, for, keep_firing, severity, escalate, repeat, group, labels, annotations. Those of a group: alerts, by, wait, \
+      interval, repeat, limit. Those of a maintenance window: from, to, every, zone, alerts, matching.
       """
     case .duplicateItem:
       """
@@ -193,7 +201,8 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
     case .missingItem:
       """
-      A source needs `time` and `fields`, an alert `on` and `when`.
+      A source needs `time` and `fields`, an alert `on` and `when`, a group `alerts`, a maintenance window `from` and `to`, or \
+      `every`.
       """
     case .unclosedBlock:
       """
@@ -229,7 +238,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
     case .duplicateName:
       """
       All files form one program. Sources and streams share one namespace; constants, metrics and alerts \
-      have one each; so have the fields of a source, the labels and the annotations of an alert.
+      have one each (groups of alerts count as alerts); so have the fields of a source, the labels and the annotations of an alert.
       """
     case .unknownInput:
       """
@@ -342,7 +351,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
     case .badDuration:
       """
       `watermark`, `idle`, `max_ahead`, `allowed_lateness`, `for` and `keep_firing` are durations of 0 to \
-      365d.
+      365d; so are `after` and `repeat`, from 1s on. A group's `wait` is at most 1d, its `interval` 1s to 7d.
       """
     case .badMetric:
       """
@@ -359,6 +368,22 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       `cluster` reads a text column of records, before any window and once in a pipeline; `pattern` reads a stream behind \
       it. Its options are `similarity` 0.1 to 1, `depth` 0 to 8, `limit` 1 to 1,000,000, `siblings` 0 to 1,000, \
       `delimiters "…"`, `masks { name: "pattern" }` and `values { column: mask 2 }`.
+      """
+    case .badGrouping:
+      """
+      `group` and `inhibit` name alerts of one source, and labels that each of them has. An alert is in one group at most, and \
+      no alert inhibits itself, neither directly nor by way of others. `limit` lists 1 to 1,000 alerts.
+      """
+    case .badMaintenance:
+      """
+      A maintenance window is open either `from t"…" to t"…"` or `every DAY HH:MM for DURATION`, on days of the week, `day` or \
+      `weekday`, for 1m to 7d, in a `zone` of the system's tz database (UTC when left out). `matching` compares labels with \
+      texts: `service == "search"`, `!=`, `in ("a", "b")`, `not in`.
+      """
+    case .badEscalation:
+      """
+      Each `escalate` raises the severity, after a longer time of firing than the one before. From the lowest: info, warning, \
+      ticket, critical, page.
       """
     case .unused:
       """

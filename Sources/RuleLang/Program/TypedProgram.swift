@@ -9,6 +9,9 @@ public struct TypedProgram: Sendable, Hashable {
   public var metrics: [TypedMetric]
   public var alerts: [TypedAlert]
   public var patterns: [TypedPattern]
+  public var groups: [TypedGroup] = []
+  public var inhibitions: [TypedInhibition] = []
+  public var maintenances: [TypedMaintenance] = []
 
   public init(
     sources: [TypedSource] = [], streams: [TypedStream] = [], metrics: [TypedMetric] = [],
@@ -345,6 +348,10 @@ public struct TypedAlert: Sendable, Hashable {
   public var forNanos: Int64
   public var keepFiringNanos: Int64
   public var severity: String
+  /// What becomes of the severity while it goes on firing, in the order of time.
+  public var escalations: [TypedEscalation] = []
+  /// How long until a firing alert is told of again; 0 for never.
+  public var repeatNanos: Int64 = 0
   /// Beside the stream's keys, which label every alert. Templates use key columns only.
   public var labels: [TypedTemplate]
   public var annotations: [TypedTemplate]

@@ -6,7 +6,7 @@ extension Parser {
     .kafka, .partitioned, .format, .time, .fields, .require, .deadLetter, .late,
   ]
   private static let alertItems: [Keyword] = [
-    .on, .when, .for, .keepFiring, .severity, .labels, .annotations,
+    .on, .when, .for, .keepFiring, .severity, .escalate, .repeat, .group, .labels, .annotations,
   ]
 
   mutating func source() throws(SyntaxFailure) -> SourceSyntax {
@@ -31,7 +31,7 @@ extension Parser {
   }
 
   /// Whether the block ends here; takes its `}` and reports when there is none.
-  private mutating func endsBlock(_ open: TextRange) -> Bool {
+  mutating func endsBlock(_ open: TextRange) -> Bool {
     if take(.rightBrace) { return true }
     guard isAtEnd || isAtDeclaration else { return false }
     reporter.report(
@@ -42,12 +42,12 @@ extension Parser {
   }
 
   /// Takes an item's keyword, and notes that it was there.
-  private mutating func item(
+  mutating func item(
     _ word: Keyword, _ seen: inout [Keyword: TextRange]
   ) throws(SyntaxFailure) {
     let place = currentRange
     advance()
-    if let first = seen[word], word != .require {
+    if let first = seen[word], word != .require, word != .escalate {
       throw fail(
         .duplicateItem, "`\(word.rawValue)` is given twice", at: place, "again",
         context: [(first, "first here")])
@@ -55,7 +55,7 @@ extension Parser {
     seen[word] = place
   }
 
-  private func unknownItem(
+  func unknownItem(
     of block: String, _ items: [Keyword], later: Set<String> = [],
     seen: inout [Keyword: TextRange]
   ) -> SyntaxFailure {
@@ -253,7 +253,7 @@ extension Parser {
     let word = keyword
     guard Self.alertItems.contains(word) else {
       throw unknownItem(
-        of: "alert", Self.alertItems, later: ["group", "inhibit", "escalate", "notify"],
+        of: "alert", Self.alertItems, later: ["notify"],
         seen: &alert.seen)
     }
     try item(word, &alert.seen)
@@ -266,6 +266,9 @@ extension Parser {
     case .for: alert.hold = try expression()
     case .keepFiring: alert.keepFiring = try expression()
     case .severity: alert.severity = try name("a severity")
+    case .escalate: alert.escalations.append(try escalation())
+    case .repeat: alert.repeatEvery = try expression()
+    case .group: alert.group = try alertGroup(alert.name)
     case .labels: alert.labels = try templates()
     default: alert.annotations = try templates()
     }

@@ -32,7 +32,7 @@ enum Keyword: String, Sendable, CaseIterable {
   case none = ""
   case and, or, not, between, `in`, `is`, null, `true`, `false`, `where`
   // Declarations.
-  case `let`, source, stream, metric, alert, pattern
+  case `let`, source, stream, metric, alert, pattern, group, inhibit, maintenance
   case anomaly, slo, test, table
   // Stages.
   case derive, window, aggregate, cluster
@@ -49,6 +49,10 @@ enum Keyword: String, Sendable, CaseIterable {
   case on, when, `for`
   case keepFiring = "keep_firing"
   case severity, labels, annotations
+  case escalate, to, after, `repeat`
+  // Items of a group, an inhibition and a maintenance window.
+  case alerts, wait, interval, matching, zone
+  case equalLabels = "equal"
 
   static let byText: [String: Keyword] = Dictionary(
     uniqueKeysWithValues: allCases.filter { $0 != .none }.map { ($0.rawValue, $0) })
@@ -61,12 +65,15 @@ enum Keyword: String, Sendable, CaseIterable {
     }
   }
 
-  static let declarations: [Keyword] = [.let, .source, .stream, .metric, .alert, .pattern]
+  static let declarations: [Keyword] = [
+    .let, .source, .stream, .metric, .alert, .pattern, .group, .inhibit, .maintenance,
+  ]
   /// Declarations of the language that this version does not have.
   static let laterDeclarations: Set<Keyword> = [.anomaly, .slo, .test, .table]
   var isDeclaration: Bool {
     switch self {
-    case .let, .source, .stream, .metric, .alert, .pattern, .anomaly, .slo, .test, .table: true
+    case .let, .source, .stream, .metric, .alert, .pattern, .group, .inhibit, .maintenance, .anomaly, .slo, .test,
+      .table: true
     default: false
     }
   }
