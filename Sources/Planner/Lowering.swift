@@ -235,7 +235,7 @@ private final class Lowering {
       },
       groups: router.groups.map { group in
         AlertRouter.Group(
-          name: group.name, rule: rank(group.name), by: group.by, waitNanos: group.waitNanos,
+          name: group.name, operatorID: router.operatorID(of: group), rule: rank(group.name), by: group.by, waitNanos: group.waitNanos,
           intervalNanos: group.intervalNanos, repeatNanos: group.repeatNanos, listedMax: group.listedMax)
       }, inhibitions: router.inhibitions, severities: TypedAlert.severities)
   }

@@ -24,6 +24,12 @@ public final class RouterPlan {
   /// Who has state in it.
   var rules: [String] { Array(Set(members.map(\.definition.name) + groups.map(\.name))).sorted(by: utf8Precedes) }
 
+  /// Where what was told of a group is kept: by its name and labels.
+  func operatorID(of group: TypedGroup) -> String {
+    Planner.operatorID(
+      "group", group.name, of: "group \(group.name) by \(group.by.joined(separator: ", ")) of \(operatorID)")
+  }
+
   fileprivate func member(_ alert: AlertPlan) -> Int {
     if let known = members.firstIndex(where: { $0 === alert }) { return known }
     members.append(alert)

@@ -6,7 +6,7 @@ extension Plan {
   public var storedOperators: [StoredOperator] {
     var names = InputNames()
     let windows = panes.map { $0.stored(names.of($0)) }
-    return (windows + alerts.map(\.stored) + ordered.map(\.stored) + routers.map(\.stored)).sorted { utf8Precedes($0.id, $1.id) }
+    return (windows + alerts.map(\.stored) + ordered.map(\.stored) + routers.flatMap(\.stored)).sorted { utf8Precedes($0.id, $1.id) }
   }
 
   var alerts: [AlertPlan] {
@@ -79,10 +79,17 @@ extension OrderedPlan {
 }
 
 extension RouterPlan {
-  fileprivate var stored: StoredOperator {
-    StoredOperator(
-      id: operatorID, kind: "router",
-      summary: "groups of alerts, and alerts that fire and inhibit others, over \(source.definition.name)", rules: rules)
+  /// What the router itself knows the alerts know as well: no rule loses anything with it.
+  fileprivate var stored: [StoredOperator] {
+    let own = StoredOperator(
+      id: operatorID, kind: "router", summary: "alerts over \(source.definition.name) that others depend on", rules: [])
+    return [own]
+      + groups.map { group in
+        let by = group.by.isEmpty ? "" : " by \(group.by.joined(separator: ", "))"
+        return StoredOperator(
+          id: operatorID(of: group), kind: "group", summary: "groups of alerts\(by), and what was told of them",
+          rules: [group.name])
+      }
   }
 }
 

@@ -51,6 +51,8 @@ public struct AlertRouter: ExchangeDefinition {
   /// `repeat_interval`.
   public struct Group: Sendable, Hashable {
     public var name: String
+    /// See `StatefulTask.operatorID`: a group that is made by other labels is another one.
+    public var operatorID: String
     public var rule: Int32
     public var by: [String]
     public var waitNanos: Int64
@@ -61,9 +63,11 @@ public struct AlertRouter: ExchangeDefinition {
     public var listedMax: Int
 
     public init(
-      name: String, rule: Int32, by: [String], waitNanos: Int64, intervalNanos: Int64, repeatNanos: Int64, listedMax: Int
+      name: String, operatorID: String, rule: Int32, by: [String], waitNanos: Int64, intervalNanos: Int64,
+      repeatNanos: Int64, listedMax: Int
     ) {
       self.name = name
+      self.operatorID = operatorID
       self.rule = rule
       self.by = by
       self.waitNanos = waitNanos

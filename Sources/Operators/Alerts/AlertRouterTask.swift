@@ -29,6 +29,8 @@ final class AlertRouterTask: KeyedTask {
   private var inhibitors: [Inhibitor: (count: Int, neededSince: Int64)] = [:]
   /// By member, the inhibitions that it is a target of, and those that it is a source of.
   private let inhibitionsOf: [(asTarget: [Int], asSource: [Int])]
+  /// Each group's part of the state goes by its own id.
+  private var groupTasks: [AlertGroupTask] = []
 
   init(_ definition: AlertRouter, _ context: TaskContext) {
     self.definition = definition
@@ -45,6 +47,8 @@ final class AlertRouterTask: KeyedTask {
     }
     super.init()
     context.register(stateful: self)
+    groupTasks = definition.groups.indices.map { AlertGroupTask(self, group: $0) }
+    for task in groupTasks { context.register(stateful: task) }
   }
 
   override func accept(_ rows: RowsChunk) { waiting += AlertEvent.events(of: rows) }
@@ -344,12 +348,17 @@ final class AlertRouterTask: KeyedTask {
     return (keys, bytes)
   }
 
-  /// An alert out of a checkpoint.
-  func restore(_ alert: RoutedAlert, member: Int, key: [UInt8]) {
-    guard firing[member][key] == nil else { return }
+  /// An alert out of a checkpoint, with what follows from the rules.
+  func completed(_ alert: RoutedAlert, member: Int) -> RoutedAlert {
     var alert = alert
     alert.fingerprint = alert.labelSet.fingerprint(alert: definition.members[member].name)
     alert.maintenances = maintenances[member].matching(alert.labelSet)
+    return alert
+  }
+
+  func restore(_ alert: RoutedAlert, member: Int, key: [UInt8]) {
+    guard firing[member][key] == nil else { return }
+    let alert = completed(alert, member: member)
     firing[member][key] = alert
     count(member, alert, by: 1)
   }

@@ -54,7 +54,14 @@ struct RuleSetParts {
       sources.append(source.definition)
       visit(source.root, source, SlotNames(source))
     }
-    for router in plan.routers { for group in router.groups { add(group, router) } }
+    for router in plan.routers {
+      let source = router.source.definition.name
+      operators.append(
+        Operator(
+          id: router.operatorID, kind: "router", title: "router of alerts over \(source)", facets: [], deepFacets: [],
+          source: source, sourceFacets: [], below: nil, level: 0, family: 1, rules: [], states: [], windows: []))
+      for group in router.groups { add(group, router) }
+    }
     for rule in rules { self.rule[rule.name] = rule }
     for part in operators { operatorWith[part.id] = part }
   }
@@ -176,7 +183,7 @@ struct RuleSetParts {
     }
     operators.append(
       Operator(
-        id: operatorID("group", name, of: "group \(name) by \(by.identity) of \(router.operatorID)"), kind: "group",
+        id: router.operatorID(of: group), kind: "group",
         title: "group \(name)", facets: [by], deepFacets: [], source: source.name, sourceFacets: [], below: nil, level: 0,
         family: 1, rules: [name], states: [], windows: []))
   }

@@ -216,7 +216,9 @@ import Testing
   }
 
   private func logs(_ parts: [[TestRecord]], visible: Int? = nil, atEnd: ReadOutcome = .end) -> [MemoryLog] {
-    parts.enumerated().map { log(0, Int32($0.offset), $0.element, visible: visible, atEnd: atEnd) }
+    parts.enumerated().map { number, records in
+      log(0, Int32(number), records, visible: visible.map { min($0, records.count) }, atEnd: atEnd)
+    }
   }
 
   @Test(arguments: 1...UInt64(seedCount(25)))
@@ -226,7 +228,8 @@ import Testing
     let graph = try graph(Self.rules)
     let lines = try runRecorded(graph, logs(parts))
     for (workers, batchRows) in [(1, 1), (2, 7), (4, 4_096), (3, 1)] {
-      #expect(try runRecorded(graph, logs(parts), workers: workers, batchRows: batchRows) == lines)
+      let again = try runRecorded(graph, logs(parts), workers: workers, batchRows: batchRows)
+      #expect(again.count == lines.count && zip(again, lines).allSatisfy { $0 == $1 }, "\(workers) workers, batches of \(batchRows)")
     }
     let expected = Reference(values: values).lines()
     let actual = try lines.compactMap { try told($0) }.sorted()
@@ -246,7 +249,7 @@ import Testing
     let expected = try runRecorded(graph, logs(parts), order: .bySource)
     let sink = MemorySink()
     var restored: RestoredState?
-    var positions: [Int64] = [0, 0]
+    var positions: [PartitionIdentity: Int64] = [:]
     let stops = (0..<2).map { _ in Int.random(in: 1..<150, using: &random) }.sorted()
     for (life, visible) in (stops + [Int.max]).enumerated() {
       let workers = Int.random(in: 1...4, using: &random)
@@ -254,8 +257,8 @@ import Testing
       let logs = logs(parts, visible: isLast ? nil : visible, atEnd: isLast ? .end : .nothingYet)
       let engine = Engine(
         graph: graph, options: EngineOptions(workers: workers, batchRows: 7, order: .bySource, isLive: !isLast),
-        partitions: zip(logs, positions).map { log, position in
-          log.start(at: CommitPoint(partition: log.identity, offset: position, metadata: ""))
+        partitions: logs.map { log in
+          log.start(at: CommitPoint(partition: log.identity, offset: positions[log.identity] ?? 0, metadata: ""))
         }, restored: [restored], sink: sink)
       try engine.start()
       if isLast {
@@ -273,9 +276,10 @@ import Testing
       }
       try engine.wait()
       let found = try #require(result)
-      positions = found.partitions.sorted { $0.identity < $1.identity }.map { max($0.position, 0) }
+      for partition in found.partitions where partition.position >= 0 { positions[partition.identity] = partition.position }
       restored = RestoredState(RestoredState.encoded(found.sections))
     }
-    #expect(sink.lines == expected)
+    let different = zip(sink.lines, expected).first { $0 != $1 }
+    #expect(sink.lines.count == expected.count && different == nil, "\(different.map { "\($0)\n\($1)" } ?? "")")
   }
 }
