@@ -22,6 +22,8 @@ public struct Alert: RowTaskDefinition {
   /// The columns of the row that are shown as evidence.
   public var values: [NamedSlot]
   public var windowNanos: Int64
+  /// Whether an SLO fires it: its records are of type `slo`, one a severity.
+  public var isBurn = false
   /// Those that some alerts of this rule may be subject to.
   public var maintenances: [Maintenance] = []
   /// Where its changes of state go, when other alerts or a group depend on them.

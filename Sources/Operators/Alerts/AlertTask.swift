@@ -49,7 +49,7 @@ final class AlertTask: RowTask {
     self.context = context
     output = context.output
     keySlots = definition.keys.map(\.slot).sorted()
-    origin = RecordOrigin(.alert, rule: definition.rule, name: definition.name)
+    origin = RecordOrigin(definition.isBurn ? .slo : .alert, rule: definition.rule, name: definition.name)
     limit = AlertLimit(definition.alertsMax)
     maintenances = OpenMaintenances(definition.maintenances)
     super.init()
@@ -169,7 +169,12 @@ final class AlertTask: RowTask {
     let instance = active[place]
     let record = AlertRecord(
       kind, step: step, definition.policy, since: instance.state.since, fingerprint: instance.fingerprint, suppressor)
-    output.open(origin, time: time, windowNanos: definition.windowNanos) { $0.append(contentsOf: instance.key) }
+    output.open(origin, time: time, windowNanos: definition.windowNanos) {
+      $0.append(contentsOf: instance.key)
+      guard definition.isBurn else { return }
+      $0.append(0x1F)
+      $0.append(contentsOf: definition.policy.severity(0).utf8)
+    }
     output.append {
       record.append(to: &$0, condition: definition.conditionText, labels: instance.labels, evidence: instance.evidence)
     }

@@ -69,7 +69,7 @@ extension Checker {
   /// The places of alerts in the program. Nil for one that is unknown, which is reported, and for one that has errors.
   private func alerts(_ names: [NameSyntax]) -> [Int?] {
     names.map { name in
-      if let index = program.alerts.firstIndex(where: { $0.name == name.text }) { return index }
+      if let index = program.alerts.firstIndex(where: { $0.name == name.text && $0.burn == nil }) { return index }
       if !syntax.alerts.contains(where: { $0.name.text == name.text }) {
         reporter.report(
           .badGrouping, "unknown alert `\(name.text)`", at: name.range,

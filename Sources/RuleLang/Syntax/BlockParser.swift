@@ -47,7 +47,7 @@ extension Parser {
   ) throws(SyntaxFailure) {
     let place = currentRange
     advance()
-    if let first = seen[word], word != .require, word != .escalate {
+    if let first = seen[word], word != .require, word != .escalate, word != .burn {
       throw fail(
         .duplicateItem, "`\(word.rawValue)` is given twice", at: place, "again",
         context: [(first, "first here")])
@@ -72,7 +72,7 @@ extension Parser {
     // What was meant is not missing.
     if let meant, let keyword = Keyword.byText[meant] { seen[keyword] = currentRange }
     return fail(
-      .unknownItem, "\(block == "alert" ? "an" : "a") \(block) has no `\(word)`", at: currentRange,
+      .unknownItem, "\(["alert", "slo"].contains(block) ? "an" : "a") \(block) has no `\(word)`", at: currentRange,
       hint: meant.map { "did you mean `\($0)`?" } ?? "items: \(list)")
   }
 
@@ -275,7 +275,7 @@ extension Parser {
   }
 
   /// Text as its author wrote it, comments left out and every run of blanks made one.
-  private func textOfTokens(_ range: Range<Int>) -> String {
+  func textOfTokens(_ range: Range<Int>) -> String {
     var result = ""
     for position in range {
       if position > range.lowerBound, tokens[position].start > tokens[position - 1].end {
@@ -286,7 +286,7 @@ extension Parser {
     return result
   }
 
-  private mutating func templates() throws(SyntaxFailure) -> [TemplateSyntax] {
+  mutating func templates() throws(SyntaxFailure) -> [TemplateSyntax] {
     let open = currentRange
     try expect(.leftBrace, "`{`")
     var list: [TemplateSyntax] = []

@@ -13,6 +13,8 @@ struct Parser {
 
   let file: Int32
   let reporter: Reporter
+  /// Stages of the catalog, whose options the parser knows.
+  let detectors: [DetectorSpec]
   var tokens: [Token]
   var index = 0
   /// Levels of the expression that is being parsed.
@@ -22,7 +24,8 @@ struct Parser {
   /// End of the token taken last.
   var lastEnd: Int32 = 0
 
-  init(file: Int, reporter: Reporter) {
+  init(file: Int, reporter: Reporter, detectors: [DetectorSpec] = []) {
+    self.detectors = detectors
     self.file = Int32(file)
     self.reporter = reporter
     isTemplate = false
@@ -31,6 +34,7 @@ struct Parser {
 
   /// A parser for an expression between the braces of a template.
   init(template range: TextRange, reporter: Reporter) {
+    detectors = []
     file = range.file
     self.reporter = reporter
     isTemplate = true
@@ -252,7 +256,7 @@ struct Parser {
     if Keyword.laterDeclarations.contains(word) {
       throw fail(
         .notInThisVersion, "this version has no `\(word.rawValue)` declarations", at: currentRange,
-        hint: "let, source, stream, metric, alert, pattern, group, inhibit and maintenance are there")
+        hint: Self.declarationsText)
     }
     advance()
     switch word {
@@ -280,6 +284,12 @@ struct Parser {
       program.inhibitions.append(try inhibition())
     case .maintenance:
       program.maintenances.append(try maintenance())
+    case .slo:
+      program.streams.append(try slo())
+    case .anomaly:
+      let stream = try stream()
+      program.anomalies.append(AnomalySyntax(name: stream.name, stream: program.streams.count))
+      program.streams.append(stream)
     default:
       program.alerts.append(try alert())
     }

@@ -32,8 +32,8 @@ enum Keyword: String, Sendable, CaseIterable {
   case none = ""
   case and, or, not, between, `in`, `is`, null, `true`, `false`, `where`
   // Declarations.
-  case `let`, source, stream, metric, alert, pattern, group, inhibit, maintenance
-  case anomaly, slo, test, table
+  case `let`, source, stream, metric, alert, pattern, anomaly, slo, group, inhibit, maintenance
+  case test, table
   // Stages.
   case derive, window, aggregate, cluster
   case tumbling, hopping, every, by, limit
@@ -53,6 +53,9 @@ enum Keyword: String, Sendable, CaseIterable {
   // Items of a group, an inhibition and a maintenance window.
   case alerts, wait, interval, matching, zone
   case equalLabels = "equal"
+  // Items of an SLO.
+  case good, bad, total, objective, over, burn
+  case minEvents = "min_events"
 
   static let byText: [String: Keyword] = Dictionary(
     uniqueKeysWithValues: allCases.filter { $0 != .none }.map { ($0.rawValue, $0) })
@@ -66,10 +69,10 @@ enum Keyword: String, Sendable, CaseIterable {
   }
 
   static let declarations: [Keyword] = [
-    .let, .source, .stream, .metric, .alert, .pattern, .group, .inhibit, .maintenance,
+    .let, .source, .stream, .metric, .alert, .pattern, .anomaly, .slo, .group, .inhibit, .maintenance,
   ]
   /// Declarations of the language that this version does not have.
-  static let laterDeclarations: Set<Keyword> = [.anomaly, .slo, .test, .table]
+  static let laterDeclarations: Set<Keyword> = [.test, .table]
   var isDeclaration: Bool {
     switch self {
     case .let, .source, .stream, .metric, .alert, .pattern, .group, .inhibit, .maintenance, .anomaly, .slo, .test,
