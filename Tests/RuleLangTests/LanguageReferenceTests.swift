@@ -48,7 +48,7 @@ import Testing
     var text: String
   }
 
-  private static func blocks() throws -> [Block] {
+  private static func blocks(of page: URL = page) throws -> [Block] {
     var blocks: [Block] = []
     var open: Block?
     let lines = try String(contentsOf: page, encoding: .utf8).components(separatedBy: "\n")
@@ -92,6 +92,17 @@ import Testing
       }
     }
     #expect(count > 15)
+  }
+
+  /// Every program of the page on alerts stands for itself.
+  @Test func everyBlockOfThePageOnAlertsCompiles() throws {
+    let blocks = try Self.blocks(of: testFolder.appendingPathComponent("../../docs/alerts.md")).filter { $0.info == "rules" }
+    #expect(blocks.count >= 4)
+    for block in blocks {
+      let file = SourceFile(path: "a.rules", text: block.text)
+      let result = compileRules([file], catalog: productCatalog)
+      #expect(DiagnosticTextRenderer(files: [file]).render(result.diagnostics) == "", "alerts.md:\(block.line)")
+    }
   }
 
   /// The table is printed from the codes; `RULESD_REWRITE_CASES=1 swift test` writes it.

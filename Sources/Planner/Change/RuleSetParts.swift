@@ -54,6 +54,14 @@ struct RuleSetParts {
       sources.append(source.definition)
       visit(source.root, source, SlotNames(source))
     }
+    for router in plan.routers {
+      let source = router.source.definition.name
+      operators.append(
+        Operator(
+          id: router.operatorID, kind: "router", title: "router of alerts over \(source)", facets: [], deepFacets: [],
+          source: source, sourceFacets: [], below: nil, level: 0, family: 1, rules: [], states: [], windows: []))
+      for group in router.groups { add(group, router) }
+    }
     for rule in rules { self.rule[rule.name] = rule }
     for part in operators { operatorWith[part.id] = part }
   }
@@ -116,6 +124,19 @@ struct RuleSetParts {
       Facet("for", Value.duration(Double(definition.forNanos)).ruleText),
       Facet("keep_firing", Value.duration(Double(definition.keepFiringNanos)).ruleText),
       Facet("severity", definition.severity),
+      Facet(
+        "escalate",
+        definition.escalations.map { "to \($0.severity) after \(Value.duration(Double($0.afterNanos)).ruleText)" }
+          .joined(separator: ", ")),
+      Facet("repeat", definition.repeatNanos == 0 ? "" : Value.duration(Double(definition.repeatNanos)).ruleText),
+      Facet("group", alert.group?.name ?? ""),
+      Facet("inhibited when", alert.inhibitedBy.sorted(by: utf8Precedes).joined(separator: "; ")),
+      Facet(
+        "maintenance",
+        alert.maintenances.map { maintenance in
+          let matching = maintenance.matchers.map(\.ruleText).joined(separator: ", ")
+          return "\(maintenance.name) \(maintenance.schedule.ruleText)" + (matching.isEmpty ? "" : " matching \(matching)")
+        }.sorted(by: utf8Precedes).joined(separator: "; ")),
     ]
     for (kind, templates) in [("label", alert.labels), ("annotation", alert.annotations)] {
       facets += templates.map {
@@ -171,6 +192,36 @@ struct RuleSetParts {
         sourceFacets: source.definition.identityFacets(reading: slo.fields),
         below: slo.input.slo?.operatorID ?? slo.input.window?.panes?.operatorID, level: 0, family: 1, rules: slo.users,
         states: [], windows: []))
+  }
+
+  /// A group is a rule, and what was told of it is kept by its name and labels.
+  private mutating func add(_ group: TypedGroup, _ router: RouterPlan) {
+    let name = group.name
+    let by = Facet("by", group.by.joined(separator: ", "))
+    let source = router.source.definition
+    let facets = [
+      by,
+      Facet("wait", Value.duration(Double(group.waitNanos)).ruleText),
+      Facet("interval", Value.duration(Double(group.intervalNanos)).ruleText),
+      Facet("repeat", group.repeatNanos == 0 ? "" : Value.duration(Double(group.repeatNanos)).ruleText),
+      Facet("limit", String(group.listedMax)),
+    ]
+    // That of an alert is part of the alert.
+    if let own = rules.firstIndex(where: { $0.name == name && $0.kind == "alert" }) {
+      rules[own].facets += facets.map { Facet("group \($0.name)", $0.identity, $0.text) }
+    } else {
+      let alerts = router.members.filter { $0.group?.name == name }.map(\.definition.name)
+      rules.append(
+        Rule(
+          name: name, kind: "group",
+          facets: [Facet("alerts", alerts.sorted(by: utf8Precedes).joined(separator: ", "))] + facets, source: source.name,
+          sourceFacets: []))
+    }
+    operators.append(
+      Operator(
+        id: router.operatorID(of: group), kind: "group",
+        title: "group \(name)", facets: [by], deepFacets: [], source: source.name, sourceFacets: [], below: nil, level: 0,
+        family: 1, rules: [name], states: [], windows: []))
   }
 
   private mutating func add(_ pattern: PatternPlan, _ rows: RowSetPlan, _ source: SourcePlan, _ names: SlotNames) {

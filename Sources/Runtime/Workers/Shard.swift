@@ -190,8 +190,15 @@ final class FlowShard {
 
   var isFinished: Bool { levelWatermarks.allSatisfy { $0 == afterAllTime } }
 
-  /// Adds what this worker keeps for each exchange: the shard's windows, and the open panes of its partitions.
-  func addSizes(to operators: inout [OperatorStatus]) {
+  /// Adds what this worker keeps for each exchange: the shard's windows, and the open panes of its partitions; and for
+  /// each rule what it keeps beside them.
+  func addSizes(to operators: inout [OperatorStatus], rules: inout [OperatorStatus]) {
+    for task in context.statefulTasks {
+      guard let state = task.ruleState, rules.indices.contains(Int(state.rule)) else { continue }
+      rules[Int(state.rule)].keys += state.keys
+      rules[Int(state.rule)].bytes += state.bytes
+      rules[Int(state.rule)].rowsOverLimit += state.rowsOverLimit
+    }
     for entry in keyed {
       let size = entry.task.stateSize
       operators[entry.exchange].keys += size.keys
