@@ -42,6 +42,7 @@ simulate-faults: deps
 test-duckdb: build
 	scripts/venv.sh .venv-test duckdb
 	.venv-test/bin/python Tests/EndToEnd/duckdb/compare.py --rulesd .build/debug/rulesd
+	.venv-test/bin/python Tests/EndToEnd/duckdb/joins.py --rulesd .build/debug/rulesd
 
 # Against real brokers: RULESD_TEST_BROKERS=localhost:9092 make test-kafka. `make test` does it too when that is set.
 BROKERS ?= $(RULESD_TEST_BROKERS)

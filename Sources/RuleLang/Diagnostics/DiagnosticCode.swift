@@ -210,7 +210,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
     case .unknownStage:
       """
-      The stages of a pipeline: where, derive, window, aggregate.
+      The stages of a pipeline: where, derive, window, aggregate, cluster, join, left join, unless, trace, edges.
       """
     case .notInThisVersion:
       """
