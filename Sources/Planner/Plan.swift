@@ -9,6 +9,7 @@ public final class Plan {
   public internal(set) var sources: [SourcePlan] = []
   public internal(set) var panes: [PanesPlan] = []
   public internal(set) var ordered: [OrderedPlan] = []
+  public internal(set) var detectors: [DetectorPlan] = []
   /// Joins and traces; each stands behind those whose rows it takes.
   public internal(set) var gathers: [GatherPlan] = []
   /// Names of metrics and alerts, as `explain` and `/metrics` show them.
@@ -88,6 +89,7 @@ final class RowSetPlan {
     case ordered
     case gathered
     case slo
+    case detected
     case filter(TypedExpr)
   }
   enum Consumer {
@@ -96,7 +98,9 @@ final class RowSetPlan {
     /// And which of its inputs these rows are.
     case gather(GatherPlan, input: Int)
     case slo(SloPlan)
+    case detector(DetectorPlan)
     case pattern(PatternPlan)
+    case anomaly(AnomalyPlan)
     case metric(MetricPlan)
     case alert(AlertPlan)
   }
@@ -113,6 +117,8 @@ final class RowSetPlan {
   /// Which of the operator's outputs.
   weak var output: GatherPlan.Output?
   weak var slo: SloPlan?
+  /// Of a detector's own rows: which.
+  weak var detector: DetectorPlan?
   /// Columns computed for this set's rows, in order, and where to find them again.
   private(set) var computed: [(slot: Int, expression: TypedExpr)] = []
   private var slotOf: [TypedExpr: Int] = [:]
@@ -134,7 +140,7 @@ final class RowSetPlan {
     self.conditions = conditions
   }
 
-  /// The source's or the window's rows that these are taken from.
+  /// The source's, the window's or the detector's rows that these are taken from.
   private var top: RowSetPlan {
     var rows = self
     while case .filter = rows.origin, let parent = rows.parent { rows = parent }
@@ -215,6 +221,7 @@ final class RowSetPlan {
     for case .ordered(let ordered) in consumers { ordered.rows.prune() }
     for case .gather(let gather, input: 0) in consumers { for output in gather.outputs { output.rows.prune() } }
     for case .slo(let slo) in consumers { slo.rows.prune() }
+    for case .detector(let detector) in consumers { detector.rows.prune() }
   }
 
   /// Notes that a rule depends on this set, and so on everything before it.

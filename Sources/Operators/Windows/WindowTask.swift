@@ -66,6 +66,8 @@ final class WindowTask: KeyedTask {
   }
 
   override func advance(to watermark: Int64) {
+    // What has not ended by now ends because the input does, not because its time has come.
+    if watermark == afterAllTime { for emitter in emitters { emitter.inputEnded() } }
     orderRows(before: watermark)
     completePanes(through: watermark)
     emitWindows(through: watermark)
@@ -277,6 +279,8 @@ final class WindowEmitter {
     if earliest != beforeAllTime || endedThrough != beforeAllTime, first >= end { return }
     nextEnd = first + window.sizeNanos
   }
+
+  func inputEnded() { rows.inputEnded() }
 
   /// Moves on past a window of which something is missing. Those over its rows hear of it one by one.
   func skip() {

@@ -28,6 +28,13 @@ extension Checker {
       pipeline.scope.isOpen = true
       return
     }
+    if pipeline.ordering != nil {
+      reporter.report(
+        .badCluster, "`cluster` stands behind a detector here", at: syntax.range,
+        hint: "put `cluster` first: a detector may stand behind it")
+      pipeline.scope.isOpen = true
+      return
+    }
     let message = column(syntax.message, pipeline)
     if let message, let type = pipeline.scope.columns[message].type, type != .string {
       reporter.report(
@@ -73,11 +80,12 @@ extension Checker {
       pipeline.scope.add(ColumnInfo(name: name, type: type, isNullable: isNullable))
     }
     checkValues(syntax.values, spec, &typed, &pipeline)
+    pipeline.ordering = keys
     pipeline.clustering = Clustering(keys: keys, columns: types.indices.map { first + $0 })
     if isComplete { pipeline.stages.append(.cluster(typed)) } else { pipeline.scope.isOpen = true }
   }
 
-  private func column(_ name: NameSyntax, _ pipeline: Pipeline) -> Int? {
+  func column(_ name: NameSyntax, _ pipeline: Pipeline) -> Int? {
     if let index = pipeline.scope.index(of: name.text) { return index }
     if !pipeline.scope.isOpen { expressions.unknownColumn(name.text, at: name.range, in: pipeline.scope) }
     return nil

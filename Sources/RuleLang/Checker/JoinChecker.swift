@@ -44,6 +44,8 @@ extension Checker {
     pipeline.windowing = typed.windowing(left: pipeline.windowing, leftColumns: leftColumns, right: right.windowing)
     pipeline.isWindowingUnknown = isUnknown && syntax.within == nil
     pipeline.clustering = nil
+    pipeline.ordering = nil
+    pipeline.detection = nil
     pipeline.isGathered = true
     if isComplete { pipeline.stages.append(.join(typed)) } else { pipeline.scope.isOpen = true }
   }

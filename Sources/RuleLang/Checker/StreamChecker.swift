@@ -10,6 +10,8 @@ struct Pipeline {
   var window: WindowSyntax?
   var isWindowReported = false
   var clustering: Checker.Clustering?
+  var ordering: [Int]?
+  var detection: Checker.Detection?
   /// Behind a join or a trace: rows have no place in a source any more.
   var isGathered = false
 }
@@ -70,7 +72,8 @@ extension Checker {
           input = .stream(streamPlaces[other])
           pipeline = Pipeline(
             scope: info.scope, windowing: info.windowing,
-            isWindowingUnknown: info.isWindowingUnknown, clustering: info.clustering, isGathered: info.isGathered)
+            isWindowingUnknown: info.isWindowingUnknown, clustering: info.clustering, ordering: info.ordering,
+            detection: info.detection, isGathered: info.isGathered)
         }
       case nil:
         unknownInput(name, "source or stream")
@@ -85,7 +88,8 @@ extension Checker {
     streamPlaces[index] = program.streams.count
     streamInfos[index] = StreamInfo(
       scope: pipeline.scope, windowing: pipeline.windowing,
-      isWindowingUnknown: pipeline.isWindowingUnknown, clustering: pipeline.clustering, isGathered: pipeline.isGathered)
+      isWindowingUnknown: pipeline.isWindowingUnknown, clustering: pipeline.clustering, ordering: pipeline.ordering,
+      detection: pipeline.detection, isGathered: pipeline.isGathered)
     program.streams.append(
       TypedStream(
         name: stream.name.text, origin: reporter.place(stream.name.range), input: input,
@@ -124,6 +128,9 @@ extension Checker {
     case .cluster(let cluster):
       reportPendingWindow(&pipeline)
       self.cluster(cluster, &pipeline)
+    case .detector(let detector):
+      reportPendingWindow(&pipeline)
+      self.detector(detector, of: stream, &pipeline)
     case .join(let join):
       reportPendingWindow(&pipeline)
       self.join(join, &pipeline)
@@ -255,6 +262,8 @@ extension Checker {
     pipeline.isWindowingUnknown = spec == nil || !isKeysKnown
     pipeline.scope = after
     pipeline.clustering = nil
+    pipeline.ordering = nil
+    pipeline.detection = nil
     pipeline.window = nil
     pipeline.isWindowReported = false
   }

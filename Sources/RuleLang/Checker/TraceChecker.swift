@@ -57,6 +57,8 @@ extension Checker {
     pipeline.scope = after
     pipeline.windowing = nil
     pipeline.clustering = nil
+    pipeline.ordering = nil
+    pipeline.detection = nil
     pipeline.isGathered = true
     if isComplete { pipeline.stages.append(.trace(typed)) }
   }

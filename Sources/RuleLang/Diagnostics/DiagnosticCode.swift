@@ -57,6 +57,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
   case badTrace = "E0702"
   case badSlo = "E0801"
   case badBurn = "E0802"
+  case badDetector = "E0620"
   case unused = "W0001"
   case ratioAboveOne = "W0002"
   case neverTrue = "W0003"
@@ -125,6 +126,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
     case .badTrace: "traces cannot be put together so"
     case .badSlo: "an SLO cannot be kept so"
     case .badBurn: "a burn condition makes no sense"
+    case .badDetector: "a detector cannot work so"
     case .unused: "a declaration is never used"
     case .ratioAboveOne: "a ratio is compared with a number above 1"
     case .neverTrue: "a condition can never be true"
@@ -188,7 +190,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
     case .unknownDeclaration:
       """
-      A rule file consists of `let`, `source`, `stream`, `metric`, `alert`, `pattern` and `slo` declarations.
+      A rule file consists of `let`, `source`, `stream`, `metric`, `alert`, `pattern`, `anomaly` and `slo` declarations.
       """
     case .unknownItem:
       """
@@ -210,7 +212,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
     case .unknownStage:
       """
-      The stages of a pipeline: where, derive, window, aggregate, cluster, join, left join, unless, trace, edges.
+      The stages of a pipeline: where, derive, window, aggregate, cluster, join, left join, unless, trace, edges, and the detectors.
       """
     case .notInThisVersion:
       """
@@ -379,6 +381,12 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
       `burn severity when rate > 14.4 over 1h and 5m or …`: one to four windows a condition, none twice, each a multiple of the time \
       between two evaluations, no longer than a rolling objective's period nor than 20,160 evaluations; the rate is a number above 0.
+      """
+    case .badDetector:
+      """
+      A detector goes through the rows of each series in their order, and takes the options of its table under "Detectors"; \
+      over windows a series has all keys of the windows. An `anomaly` reads windows, or rows behind a detector or \
+      `cluster`.
       """
     case .badJoin:
       """

@@ -9,11 +9,13 @@ public struct TypedProgram: Sendable, Hashable {
   public var metrics: [TypedMetric]
   public var alerts: [TypedAlert]
   public var patterns: [TypedPattern]
+  public var anomalies: [TypedAnomaly]
 
   public init(
     sources: [TypedSource] = [], streams: [TypedStream] = [], metrics: [TypedMetric] = [],
-    alerts: [TypedAlert] = [], patterns: [TypedPattern] = []
+    alerts: [TypedAlert] = [], patterns: [TypedPattern] = [], anomalies: [TypedAnomaly] = []
   ) {
+    self.anomalies = anomalies
     self.sources = sources
     self.streams = streams
     self.metrics = metrics
@@ -191,6 +193,8 @@ public enum TypedStage: Sendable, Hashable {
   /// Adds the message's pattern: `template_id`, `template`, `is_new`, `is_changed`, `parameters`, then the values that it
   /// names.
   case cluster(TypedCluster)
+  /// Adds a detector's columns to each row, or makes rows of its own: see `DetectorSpec.rows`.
+  case detector(TypedDetector)
   /// Adds the columns of the right side; `unless` adds none.
   case join(TypedJoin)
   /// One row a trace, or one for each call between two services of it: the keys, then the columns of

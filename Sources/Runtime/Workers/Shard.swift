@@ -18,6 +18,8 @@ final class FlowShard {
   private let merger: OutputMerger
   /// Watermark by partition ordinal; the shard's is the least, also of its inputs'.
   private var partitionWatermarks: [Int: Int64]
+  /// The largest that a partition or an input had while it went on.
+  private var lastWatermark = beforeAllTime
   /// Watermark by input flow and sending shard.
   private var inputWatermarks: [[Int64]]
   /// Whether another flow takes rows of a level.
@@ -80,18 +82,26 @@ final class FlowShard {
   func accept(_ panes: [(exchange: Int, pane: PanePartial)], partition: Int, watermark: Int64) throws {
     for (exchange, pane) in panes { taskByExchange[exchange]?.accept(pane, partition: partition) }
     partitionWatermarks[partition] = watermark
+    note(watermark)
     try advanceInput()
   }
 
   /// A shard of an input's flow has emitted everything up to the watermark.
   func accept(input: Int, from sender: Int, watermark: Int64) throws {
     inputWatermarks[input][sender] = watermark
+    note(watermark)
     try advanceInput()
+  }
+
+  private func note(_ watermark: Int64) {
+    if watermark < afterAllTime { lastWatermark = max(lastWatermark, watermark) }
   }
 
   private func advanceInput() throws {
     var combined = partitionWatermarks.values.min() ?? afterAllTime
     for watermarks in inputWatermarks { combined = min(combined, watermarks.min() ?? afterAllTime) }
+    // Which partition ends first depends on who reads it; how far time had come when the last one did, does not.
+    if combined == afterAllTime { try advance(level: 0, to: lastWatermark) }
     try advance(level: 0, to: combined)
   }
 
