@@ -42,6 +42,7 @@ simulate-faults: deps
 test-duckdb: build
 	scripts/venv.sh .venv-test duckdb
 	.venv-test/bin/python Tests/EndToEnd/duckdb/compare.py --rulesd .build/debug/rulesd
+	.venv-test/bin/python Tests/EndToEnd/duckdb/joins.py --rulesd .build/debug/rulesd
 
 # The same alerts in Prometheus: `for` and `keep_firing` of 500 random series. SEED=… makes others.
 test-promtool: build

@@ -56,9 +56,7 @@ public final class DetectorPlan {
   }
 
   /// The slots by which the rows have their owner.
-  var ownerSlots: [Int] {
-    input.window?.keySlots ?? input.ordered?.ownerSlots ?? input.slo?.keySlots ?? input.output?.keySlots ?? []
-  }
+  var ownerSlots: [Int] { input.rowKeySlots ?? input.output?.keySlots ?? input.ordered?.ownerSlots ?? [] }
 
   func slot(of column: Int) -> Int {
     if let known = outputs[column] { return known }

@@ -304,7 +304,7 @@ private final class Lowering {
   }
 
   private func anomaly(_ plan: AnomalyPlan, _ rows: RowSetPlan, _ layout: Layout) -> Anomaly {
-    let owners = rows.window?.keySlots ?? rows.ordered?.ownerSlots ?? []
+    let owners = rows.rowKeySlots ?? rows.output?.keySlots ?? rows.ordered?.ownerSlots ?? []
     return Anomaly(
       name: plan.definition.name, operatorID: plan.operatorID, rule: rank(plan.definition.name),
       labels: plan.labels.map { named($0.name, $0.slot, rows, layout) }, ownerSlots: owners.map { layout.place($0) },

@@ -221,7 +221,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
     case .unknownStage:
       """
-      The stages of a pipeline: where, derive, window, aggregate, cluster, and the detectors.
+      The stages of a pipeline: where, derive, window, aggregate, cluster, join, left join, unless, trace, edges, and the detectors.
       """
     case .notInThisVersion:
       """
