@@ -156,6 +156,8 @@ private final class Lowering {
       case .ordered(let ordered): set.consumers.append(self.ordered(ordered))
       case .pattern(let pattern): set.consumers.append(self.pattern(pattern, rows, layout))
       case .slo(let slo): set.consumers.append(self.slo(slo, layout))
+      case .detector(let detector): set.consumers.append(self.detector(detector, layout))
+      case .anomaly(let anomaly): set.consumers.append(self.anomaly(anomaly, rows, layout))
       case .metric(let metric): set.consumers.append(self.metric(metric, rows, layout))
       case .alert(let alert): set.consumers.append(self.alert(alert, rows, layout))
       }
@@ -235,10 +237,42 @@ private final class Lowering {
         OrderedExchange.Carried(
           slot: input.place($0), type: space.types[$0].physical, identity: space.identities[$0])
       }, keys: keys,
-      operation: Cluster(
-        options: PatternOptions(ordered.definition),
-        message: ordered.carried.firstIndex(of: ordered.messageSlot) ?? 0, outputs: ordered.outputs.map(\.output)),
+      operation: operation(ordered),
       computedSlots: layout(of: ordered.rows).computed, rows: rowSet(ordered.rows))
+  }
+
+  private func operation(_ ordered: OrderedPlan) -> (any OrderedOperator)? {
+    switch ordered.operation {
+    case .cluster(let definition, let messageSlot):
+      Cluster(
+        options: PatternOptions(definition), message: ordered.carried.firstIndex(of: messageSlot) ?? 0,
+        outputs: ordered.outputs.map(\.output))
+    case .order: nil
+    }
+  }
+
+  private func detector(_ plan: DetectorPlan, _ layout: Layout) -> DetectorStage {
+    let space = plan.input.space
+    return DetectorStage(
+      operatorID: plan.operatorID, detector: makeDetector(plan.spec, plan.definition.settings),
+      keySlots: plan.keySlots.map { layout.place($0) }, keyTypes: plan.keySlots.map { space.types[$0].physical },
+      ownerSlots: plan.ownerSlots.map { layout.place($0) }, argument: plan.argumentSlot.map { layout.place($0) },
+      argumentType: plan.argumentSlot.map { space.types[$0] },
+      outputs: plan.definition.columns.indices.map { plan.outputs[$0].map { layout.place($0) } },
+      outputTypes: plan.definition.columns.map(\.type.physical), slotTypes: layout.types,
+      seriesMax: plan.definition.seriesMax, forgetNanos: plan.definition.settings.nanos("forget", in: plan.spec),
+      rows: rowSet(plan.rows))
+  }
+
+  private func anomaly(_ plan: AnomalyPlan, _ rows: RowSetPlan, _ layout: Layout) -> Anomaly {
+    let owners = rows.window?.keySlots ?? rows.ordered?.ownerSlots ?? []
+    return Anomaly(
+      name: plan.definition.name, operatorID: plan.operatorID, rule: rank(plan.definition.name),
+      labels: plan.labels.map { named($0.name, $0.slot, rows, layout) }, ownerSlots: owners.map { layout.place($0) },
+      flag: plan.flag.map { layout.place($0) }, values: plan.values.map { named($0.name, $0.slot, rows, layout) },
+      windowNanos: plan.window?.sizeNanos ?? 0,
+      missingNanos: plan.flag == nil ? 0 : (plan.window?.hopNanos ?? 0) * Anomaly.missingWindowsMax,
+      offset: plan.offset.map { layout.place($0) })
   }
 
   private func pattern(_ pattern: PatternPlan, _ rows: RowSetPlan, _ layout: Layout) -> PatternRecord {

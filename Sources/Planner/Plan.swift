@@ -9,6 +9,7 @@ public final class Plan {
   public internal(set) var sources: [SourcePlan] = []
   public internal(set) var panes: [PanesPlan] = []
   public internal(set) var ordered: [OrderedPlan] = []
+  public internal(set) var detectors: [DetectorPlan] = []
   /// Names of metrics and alerts, as `explain` and `/metrics` show them.
   public internal(set) var rules: [String] = []
 }
@@ -85,13 +86,16 @@ final class RowSetPlan {
     case window
     case ordered
     case slo
+    case detected
     case filter(TypedExpr)
   }
   enum Consumer {
     case panes(PanesPlan)
     case ordered(OrderedPlan)
     case slo(SloPlan)
+    case detector(DetectorPlan)
     case pattern(PatternPlan)
+    case anomaly(AnomalyPlan)
     case metric(MetricPlan)
     case alert(AlertPlan)
   }
@@ -105,6 +109,8 @@ final class RowSetPlan {
   weak var window: WindowPlan?
   weak var ordered: OrderedPlan?
   weak var slo: SloPlan?
+  /// Of a detector's own rows: which.
+  weak var detector: DetectorPlan?
   /// Columns computed for this set's rows, in order, and where to find them again.
   private(set) var computed: [(slot: Int, expression: TypedExpr)] = []
   private var slotOf: [TypedExpr: Int] = [:]
@@ -126,7 +132,7 @@ final class RowSetPlan {
     self.conditions = conditions
   }
 
-  /// The source's or the window's rows that these are taken from.
+  /// The source's, the window's or the detector's rows that these are taken from.
   private var top: RowSetPlan {
     var rows = self
     while case .filter = rows.origin, let parent = rows.parent { rows = parent }
@@ -204,6 +210,7 @@ final class RowSetPlan {
     for case .panes(let panes) in consumers { for window in panes.windows { window.rows.prune() } }
     for case .ordered(let ordered) in consumers { ordered.rows.prune() }
     for case .slo(let slo) in consumers { slo.rows.prune() }
+    for case .detector(let detector) in consumers { detector.rows.prune() }
   }
 
   /// Notes that a rule depends on this set, and so on everything before it.

@@ -27,6 +27,8 @@ fileprivate indirect enum Binding {
   case clustered(Cluster.Output, OrderedPlan, name: String)
   /// A column that an SLO gives.
   case slo(SloColumn, SloPlan)
+  /// A column that a detector adds, by its place.
+  case detected(Int, DetectorPlan)
 }
 
 /// The rows of a stream, and its columns.
@@ -48,10 +50,11 @@ private struct PlanBuilder {
     for metric in program.metrics { add(metric) }
     for alert in program.alerts { add(alert) }
     for pattern in program.patterns { add(pattern) }
+    for anomaly in program.anomalies { add(anomaly) }
     for source in plan.sources { source.root.prune() }
     var names = program.metrics.map(\.name)
     for alert in program.alerts where alert.burn == nil || names.last != alert.name { names.append(alert.name) }
-    plan.rules = names + program.patterns.map(\.name)
+    plan.rules = names + program.patterns.map(\.name) + program.anomalies.map(\.name)
     return plan
   }
 
@@ -118,6 +121,20 @@ private struct PlanBuilder {
     rows.rows.note(user: pattern.name)
   }
 
+  private mutating func add(_ anomaly: TypedAnomaly) {
+    let stream = program.streams[anomaly.stream]
+    let rows = self.rows(ofStream: anomaly.stream)
+    let labels = anomaly.labels.map { (name: stream.columns[$0].name, slot: slot(of: rows.columns[$0], at: rows.rows)) }
+    let flag = anomaly.flag.map { slot(of: rows.columns[$0], at: rows.rows) }
+    let values = anomaly.values.map { (name: $0.name, slot: slot(of: rows.columns[$0.column], at: rows.rows)) }
+    rows.rows.consumers.append(
+      .anomaly(
+        AnomalyPlan(
+          anomaly, over: rows.rows, labels: labels, flag: flag, values: values, window: stream.windowing?.window,
+          offset: stream.windowing == nil ? rows.rows.ordered?.offsetSlot : nil)))
+    rows.rows.note(user: anomaly.name)
+  }
+
   /// A template over virtual slots.
   private mutating func template(_ template: TypedTemplate, _ rows: StreamRows) -> Template {
     Template(
@@ -175,6 +192,7 @@ private struct PlanBuilder {
       case .aggregate(let aggregation): aggregate(aggregation, &rows)
       case .cluster(let definition): cluster(definition, &rows)
       case .slo(let definition): slo(definition, name: stream.name, &rows)
+      case .detector(let definition): detector(definition, &rows)
       }
     }
     streams[index] = rows
@@ -239,21 +257,9 @@ private struct PlanBuilder {
     let keys = definition.keys.map { slot(of: over.columns[$0], at: over.rows) }
     for key in keys { noteHashed(key, over.rows) }
     guard let source = over.rows.source else { preconditionFailure("`cluster` reads rows of a source") }
-    var found: OrderedPlan?
-    for case .ordered(let known) in over.rows.consumers
-    where known.messageSlot == message && known.keySlots == keys
-      && PatternOptions(known.definition) == PatternOptions(definition)
-    {
-      found = known
-    }
-    let ordered =
-      found
-      ?? OrderedPlan(
-        number: plan.ordered.count, input: over.rows, source: source, definition: definition, keySlots: keys,
-        messageSlot: message)
-    if found == nil {
-      plan.ordered.append(ordered)
-      over.rows.consumers.append(.ordered(ordered))
+    let ordered = self.ordered(over.rows, source, keys, .cluster(definition, messageSlot: message)) { known in
+      guard case .cluster(let other, message) = known else { return false }
+      return PatternOptions(other) == PatternOptions(definition)
     }
     rows.rows = ordered.rows
     rows.columns = over.columns.map { .carried($0, ordered, over: over) }
@@ -283,6 +289,54 @@ private struct PlanBuilder {
     rows.rows = slo.rows
     rows.columns = slo.keySlots.map { .slot($0, slo.space.types[$0]) } + definition.outputs.map { .slo($0, slo) }
     rows.names = definition.keys.map { over.names[$0] } + definition.outputs.map(\.name)
+  }
+
+  /// The exchange over these rows by these keys whose operation fits, or a new one.
+  private func ordered(
+    _ rows: RowSetPlan, _ source: SourcePlan, _ keys: [Int], _ operation: OrderedPlan.Operation,
+    fits: (OrderedPlan.Operation) -> Bool
+  ) -> OrderedPlan {
+    for case .ordered(let known) in rows.consumers where known.keySlots == keys && fits(known.operation) { return known }
+    let made = OrderedPlan(number: plan.ordered.count, input: rows, source: source, operation: operation, keySlots: keys)
+    plan.ordered.append(made)
+    rows.consumers.append(.ordered(made))
+    return made
+  }
+
+  private mutating func detector(_ definition: TypedDetector, _ rows: inout StreamRows) {
+    guard let spec = detectorSpec(definition.name) else { preconditionFailure("the checker knows its detectors") }
+    if definition.isExchanged {
+      let over = rows
+      let keys = definition.keys.map { slot(of: over.columns[$0], at: over.rows) }
+      for key in keys { noteHashed(key, over.rows) }
+      guard let source = over.rows.source else { preconditionFailure("records are ordered once") }
+      let ordered = self.ordered(over.rows, source, keys, .order) { if case .order = $0 { true } else { false } }
+      rows.rows = ordered.rows
+      rows.columns = over.columns.map { .carried($0, ordered, over: over) }
+    }
+    let over = rows
+    let keys = definition.keys.map { slot(of: over.columns[$0], at: over.rows) }
+    let argument = definition.argument.map { slot(of: over.columns[$0], at: over.rows) }
+    var found: DetectorPlan?
+    for case .detector(let known) in over.rows.consumers where known.isSame(definition, keys: keys, argument: argument) {
+      found = known
+    }
+    let detector =
+      found
+      ?? DetectorPlan(
+        number: plan.detectors.count, input: over.rows, spec: spec, definition: definition, keySlots: keys,
+        argumentSlot: argument)
+    if found == nil {
+      plan.detectors.append(detector)
+      over.rows.consumers.append(.detector(detector))
+    }
+    rows.rows = detector.rows
+    if definition.isOwnRows {
+      rows.columns = definition.keys.map { over.columns[$0] }
+      rows.names = definition.keys.map { over.names[$0] }
+    }
+    rows.columns += definition.columns.indices.map { .detected($0, detector) }
+    rows.names += definition.columns.map(\.name)
   }
 
   /// The slot of an aggregate's value among its window's rows; its state is made when somebody first reads it.
@@ -347,7 +401,7 @@ private struct PlanBuilder {
         case .column, .constant: return resolved
         default: return .column(slot(of: columns[index], at: rows), type)
         }
-      case .slot, .aggregate, .carried, .clustered, .slo: return .column(slot(of: columns[index], at: rows), type)
+      case .slot, .aggregate, .carried, .clustered, .slo, .detected: return .column(slot(of: columns[index], at: rows), type)
       }
     }
   }
@@ -364,6 +418,7 @@ private struct PlanBuilder {
     case .clustered(let output, let ordered, let name):
       return ordered.slot(of: output, name: name)
     case .slo(let output, let slo): return slo.slot(of: output)
+    case .detected(let column, let detector): return detector.slot(of: column)
     case .derived(let name, let expression, let over):
       return slot(expression, at: rows, over, name: name)
     }

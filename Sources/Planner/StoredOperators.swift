@@ -6,31 +6,40 @@ extension Plan {
   public var storedOperators: [StoredOperator] {
     var names = InputNames()
     let windows = panes.map { $0.stored(names.of($0)) }
-    return (windows + alerts.map(\.stored) + ordered.map(\.stored) + slos.map(\.stored)).sorted { utf8Precedes($0.id, $1.id) }
+    let rules = alerts.map(\.stored) + anomalies.map(\.stored) + slos.map(\.stored)
+    return (windows + rules + ordered.map(\.stored) + detectors.map { $0.stored(names.of($0)) }).sorted { utf8Precedes($0.id, $1.id) }
   }
 
-  var alerts: [AlertPlan] { outputs.alerts }
-  var slos: [SloPlan] { outputs.slos }
+  var alerts: [AlertPlan] {
+    consumers.compactMap { if case .alert(let alert) = $0 { alert } else { nil } }
+  }
 
-  private var outputs: (alerts: [AlertPlan], slos: [SloPlan]) {
-    var found: [AlertPlan] = []
-    var slos: [SloPlan] = []
+  var slos: [SloPlan] {
+    consumers.compactMap { if case .slo(let slo) = $0 { slo } else { nil } }
+  }
+
+  /// Those that have open episodes to keep.
+  var anomalies: [AnomalyPlan] {
+    consumers.compactMap { if case .anomaly(let anomaly) = $0, anomaly.keepsState { anomaly } else { nil } }
+  }
+
+  private var consumers: [RowSetPlan.Consumer] {
+    var found: [RowSetPlan.Consumer] = []
     func visit(_ rows: RowSetPlan) {
       for consumer in rows.consumers {
+        found.append(consumer)
         switch consumer {
-        case .alert(let alert): found.append(alert)
         case .panes(let panes): for window in panes.windows { visit(window.rows) }
         case .ordered(let ordered): visit(ordered.rows)
-        case .slo(let slo):
-          slos.append(slo)
-          visit(slo.rows)
-        case .metric, .pattern: break
+        case .slo(let slo): visit(slo.rows)
+        case .detector(let detector): visit(detector.rows)
+        case .alert, .metric, .pattern, .anomaly: break
         }
       }
       for child in rows.children { visit(child.rows) }
     }
     for source in sources { visit(source.root) }
-    return (found, slos)
+    return found
   }
 }
 
@@ -40,13 +49,19 @@ private struct InputNames {
   private var bySource: [ObjectIdentifier: SlotNames] = [:]
 
   mutating func of(_ panes: PanesPlan) -> SlotNames {
-    if let slo = panes.input.slo { return slo.rowNames }
-    if let window = panes.input.window, let below = window.panes { return SlotNames(window, over: of(below)) }
-    if let ordered = panes.input.ordered { return SlotNames(ordered, over: ordered.inputNames) }
-    let source = ObjectIdentifier(panes.source)
-    if let known = bySource[source] { return known }
-    let names = SlotNames(panes.source)
-    bySource[source] = names
+    of(panes.input, of: panes.source)
+  }
+
+  mutating func of(_ detector: DetectorPlan) -> SlotNames { of(detector.input, of: nil) }
+
+  private mutating func of(_ rows: RowSetPlan, of source: SourcePlan?) -> SlotNames {
+    if let slo = rows.slo { return slo.rowNames }
+    if let window = rows.window, let below = window.panes { return SlotNames(window, over: of(below)) }
+    if let ordered = rows.ordered { return SlotNames(ordered, over: ordered.inputNames) }
+    guard let source else { preconditionFailure("a detector stands behind windows or an exchange") }
+    if let known = bySource[ObjectIdentifier(source)] { return known }
+    let names = SlotNames(source)
+    bySource[ObjectIdentifier(source)] = names
     return names
   }
 }
@@ -80,10 +95,28 @@ extension OrderedPlan {
   var inputNames: SlotNames { SlotNames(source) }
 
   fileprivate var stored: StoredOperator {
+    let what: String
+    switch operation {
+    case .cluster:
+      what = "patterns of \(title(inputNames)) over \(source.definition.name), and rows that wait for their order"
+    case .order: what = "rows of \(source.definition.name) that wait for their order, \(title(inputNames))"
+    }
+    return StoredOperator(id: operatorID, kind: operation.word, summary: what, rules: users.sorted(by: utf8Precedes))
+  }
+}
+
+extension DetectorPlan {
+  fileprivate func stored(_ names: SlotNames) -> StoredOperator {
     StoredOperator(
-      id: operatorID, kind: "cluster",
-      summary: "patterns of \(title(inputNames)) over \(source.definition.name), and rows that wait for their order",
-      rules: users.sorted(by: utf8Precedes))
+      id: operatorID, kind: "detector", summary: "\(title(names)): \(stateText)", rules: users.sorted(by: utf8Precedes))
+  }
+}
+
+extension AnomalyPlan {
+  fileprivate var stored: StoredOperator {
+    let by = labels.isEmpty ? "" : " by \(labels.map(\.name).joined(separator: ", "))"
+    return StoredOperator(
+      id: operatorID, kind: "anomaly", summary: "open anomalies\(by)", rules: [definition.name])
   }
 }
 

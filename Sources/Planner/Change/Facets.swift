@@ -108,11 +108,27 @@ extension RowSetPlan {
           : window == nil ? ordered == nil ? "where" : "where behind `cluster`" : "where behind the windows",
         conditions.sorted(by: utf8Precedes).joined(separator: " "), conditionTexts(names))
     ]
+    facets += detectorFacets(names)
     if let ordered { facets.append(ordered.optionsFacet(ordered.inputNames)) }
     if let slo { facets += slo.countFacets }
     guard let window, let panes = window.panes else { return facets }
     facets.append(Facet("windows", window.spec.ruleText))
     return facets + [panes.keyFacet(labels: labels), panes.limitFacet]
+  }
+
+  /// The detectors that the rows have gone through, the last one first.
+  private func detectorFacets(_ names: SlotNames) -> [Facet] {
+    var found: [Facet] = []
+    var place: RowSetPlan? = self
+    while let rows = place {
+      if let detector = rows.detector {
+        var facet = detector.facet(names)
+        if !found.isEmpty { facet.name += " \(found.count + 1)" }
+        found.append(facet)
+      }
+      place = rows.parent
+    }
+    return found
   }
 
   /// What is behind the window that they come from; nothing for rows of a source.
@@ -167,15 +183,31 @@ extension PanesPlan {
 extension OrderedPlan {
   /// What decides which pattern a row has, but for which rows come.
   func optionsFacet(_ names: SlotNames) -> Facet {
-    let keys = keySlots.map { input.space.identities[$0] }
-    let options = PatternOptions(definition)
-    return Facet(
-      "cluster", "\(input.space.identities[messageSlot]) by \(keys.joined(separator: ", ")) \(options.fingerprint)",
-      title(names) + (options == PatternOptions() ? "" : ", with options"))
+    let keys = keySlots.map { input.space.identities[$0] }.joined(separator: ", ")
+    switch operation {
+    case .cluster(let definition, let messageSlot):
+      let options = PatternOptions(definition)
+      return Facet(
+        "cluster", "\(input.space.identities[messageSlot]) by \(keys) \(options.fingerprint)",
+        title(names) + (options == PatternOptions() ? "" : ", with options"))
+    case .order: return Facet("order", keys, title(names))
+    }
   }
 
   /// Fields of the source on which its id depends.
-  var fields: Set<Int> { input.fields(behind: keySlots + [messageSlot]) }
+  var fields: Set<Int> { input.fields(behind: keySlots + operation.slots) }
+}
+
+extension DetectorPlan {
+  /// What decides what a series keeps, but for which rows come.
+  func facet(_ names: SlotNames) -> Facet {
+    let space = input.space
+    let identity = ([argumentSlot].compactMap { $0 } + keySlots).map { space.identities[$0] }
+    let options = definition.settings.text
+    return Facet(
+      "detector", "\(identity.joined(separator: " ")) \(Self.fingerprint(definition, spec))",
+      title(names) + (options.isEmpty ? "" : " \(options)"))
+  }
 }
 
 extension SloPlan {

@@ -64,6 +64,10 @@ struct RuleSetParts {
       case .metric(let metric): add(metric, rows, source, names)
       case .alert(let alert): add(alert, rows, source, names)
       case .pattern(let pattern): add(pattern, rows, source, names)
+      case .anomaly(let anomaly): add(anomaly, rows, source, names)
+      case .detector(let detector):
+        add(detector, source, names)
+        visit(detector.rows, source, names)
       case .ordered(let ordered):
         add(ordered, source, names)
         visit(ordered.rows, source, SlotNames(ordered, over: names))
@@ -174,10 +178,46 @@ struct RuleSetParts {
         sourceFacets: sourceFacets(rows, slots, source)))
   }
 
+  private mutating func add(_ anomaly: AnomalyPlan, _ rows: RowSetPlan, _ source: SourcePlan, _ names: SlotNames) {
+    let name = anomaly.definition.name
+    let slots = anomaly.labels.map(\.slot) + [anomaly.flag].compactMap { $0 } + anomaly.values.map(\.slot)
+    let labels = anomaly.labels.map(\.name)
+    var facets = depends(on: rows, slots, labels: labels, names)
+    facets.append(
+      Facet(
+        "values", anomaly.values.map { "\($0.name) \(rows.space.identities[$0.slot])" }.joined(separator: " "),
+        anomaly.values.map(\.name).joined(separator: ", ")))
+    rules.append(
+      Rule(
+        name: name, kind: "anomaly", facets: facets, source: source.definition.name,
+        sourceFacets: sourceFacets(rows, slots, source)))
+    guard anomaly.keepsState else { return }
+    let fields = rows.fields(behind: anomaly.labels.map(\.slot) + [anomaly.flag].compactMap { $0 })
+    operators.append(
+      Operator(
+        id: anomaly.operatorID, kind: "anomaly", title: "anomaly \(name)", facets: rows.ownFacets(names, labels: labels),
+        deepFacets: rows.belowFacets, source: source.definition.name,
+        sourceFacets: source.definition.identityFacets(reading: fields), below: rows.window?.panes?.operatorID, level: 0,
+        family: 1, rules: [name], states: [], windows: []))
+  }
+
+  private mutating func add(_ detector: DetectorPlan, _ source: SourcePlan, _ names: SlotNames) {
+    let fields = detector.input.fields(behind: detector.keySlots + [detector.argumentSlot].compactMap { $0 })
+    operators.append(
+      Operator(
+        id: detector.operatorID, kind: "detector", title: detector.title(names),
+        facets: [detector.facet(names)] + detector.input.ownFacets(names), deepFacets: detector.input.belowFacets,
+        source: source.definition.name, sourceFacets: source.definition.identityFacets(reading: fields),
+        below: detector.input.window?.panes?.operatorID, level: 0, family: 1, rules: detector.users, states: [],
+        windows: []))
+  }
+
   private mutating func add(_ ordered: OrderedPlan, _ source: SourcePlan, _ names: SlotNames) {
     operators.append(
       Operator(
-        id: ordered.operatorID, kind: "cluster", title: "cluster \(ordered.title(names))",
+        id: ordered.operatorID, kind: ordered.operation.word,
+        title: ordered.operation.word == "order" ? "rows of \(source.definition.name) in order \(ordered.title(names))"
+          : "cluster \(ordered.title(names))",
         facets: [ordered.optionsFacet(names)] + ordered.input.ownFacets(names), deepFacets: [],
         source: source.definition.name, sourceFacets: source.definition.identityFacets(reading: ordered.fields),
         below: nil, level: 0, family: 1, rules: ordered.users, states: [], windows: []))

@@ -16,12 +16,25 @@ struct Checker {
     /// Set when an error hides whether the stream has windows, and which.
     var isWindowingUnknown = false
     var clustering: Clustering?
+    /// Of records that come in their order: the columns by which they have their owners.
+    var ordering: [Int]?
+    var detection: Detection?
   }
 
   /// Where a stream's rows have their patterns.
   struct Clustering {
     var keys: [Int]
     var columns: [Int]
+  }
+
+  /// What the last detector of a pipeline has found.
+  struct Detection {
+    var keys: [Int]
+    var argument: Int?
+    var columns: [Int]
+    var names: [String]
+    /// `is_anomaly`.
+    var flag: Int
   }
 
   let syntax: ProgramSyntax
@@ -59,6 +72,7 @@ struct Checker {
     for metric in syntax.metrics { checkMetric(metric) }
     for alert in syntax.alerts { checkAlert(alert) }
     for pattern in syntax.patterns { checkPattern(pattern) }
+    for anomaly in syntax.anomalies { checkAnomaly(anomaly) }
     for (index, stream) in syntax.streams.enumerated() {
       if case .slo(let slo)? = stream.stages.last { checkBurns(slo, at: index) }
     }

@@ -10,6 +10,8 @@ struct Pipeline {
   var window: WindowSyntax?
   var isWindowReported = false
   var clustering: Checker.Clustering?
+  var ordering: [Int]?
+  var detection: Checker.Detection?
 }
 
 extension Checker {
@@ -66,7 +68,8 @@ extension Checker {
           input = .stream(streamPlaces[other])
           pipeline = Pipeline(
             scope: info.scope, windowing: info.windowing,
-            isWindowingUnknown: info.isWindowingUnknown, clustering: info.clustering)
+            isWindowingUnknown: info.isWindowingUnknown, clustering: info.clustering, ordering: info.ordering,
+            detection: info.detection)
         }
       case nil:
         unknownInput(name, "source or stream")
@@ -81,7 +84,8 @@ extension Checker {
     streamPlaces[index] = program.streams.count
     streamInfos[index] = StreamInfo(
       scope: pipeline.scope, windowing: pipeline.windowing,
-      isWindowingUnknown: pipeline.isWindowingUnknown, clustering: pipeline.clustering)
+      isWindowingUnknown: pipeline.isWindowingUnknown, clustering: pipeline.clustering, ordering: pipeline.ordering,
+      detection: pipeline.detection)
     program.streams.append(
       TypedStream(
         name: stream.name.text, origin: reporter.place(stream.name.range), input: input,
@@ -120,6 +124,9 @@ extension Checker {
     case .cluster(let cluster):
       reportPendingWindow(&pipeline)
       self.cluster(cluster, &pipeline)
+    case .detector(let detector):
+      reportPendingWindow(&pipeline)
+      self.detector(detector, of: stream, &pipeline)
     case .broken:
       // Whatever it was, it may have added columns or windows.
       pipeline.scope.isOpen = true
@@ -233,6 +240,8 @@ extension Checker {
     pipeline.isWindowingUnknown = spec == nil || !isKeysKnown
     pipeline.scope = after
     pipeline.clustering = nil
+    pipeline.ordering = nil
+    pipeline.detection = nil
     pipeline.window = nil
     pipeline.isWindowReported = false
   }

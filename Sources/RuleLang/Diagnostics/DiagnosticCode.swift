@@ -55,6 +55,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
   case badCluster = "E0601"
   case badSlo = "E0801"
   case badBurn = "E0802"
+  case badDetector = "E0620"
   case unused = "W0001"
   case ratioAboveOne = "W0002"
   case neverTrue = "W0003"
@@ -121,6 +122,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
     case .badCluster: "patterns of texts cannot be found so"
     case .badSlo: "an SLO cannot be kept so"
     case .badBurn: "a burn condition makes no sense"
+    case .badDetector: "a detector cannot work so"
     case .unused: "a declaration is never used"
     case .ratioAboveOne: "a ratio is compared with a number above 1"
     case .neverTrue: "a condition can never be true"
@@ -184,7 +186,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
     case .unknownDeclaration:
       """
-      A rule file consists of `let`, `source`, `stream`, `metric`, `alert`, `pattern` and `slo` declarations.
+      A rule file consists of `let`, `source`, `stream`, `metric`, `alert`, `pattern`, `anomaly` and `slo` declarations.
       """
     case .unknownItem:
       """
@@ -206,7 +208,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
     case .unknownStage:
       """
-      The stages of a pipeline: where, derive, window, aggregate.
+      The stages of a pipeline: where, derive, window, aggregate, cluster, and the detectors.
       """
     case .notInThisVersion:
       """
@@ -363,7 +365,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
       `cluster` reads a text column of records, before any window and once in a pipeline; `pattern` reads a stream behind \
       it. Its options are `similarity` 0.1 to 1, `depth` 0 to 8, `limit` 1 to 1,000,000, `siblings` 0 to 1,000, \
-      `delimiters "…"`, `masks { name: "pattern" }` and `values { column: mask 2 }`.
+      `merge_runs` true or false, `delimiters "…"`, `masks { name: "pattern" }` and `values { column: mask 2 }`.
       """
     case .badSlo:
       """
@@ -375,6 +377,12 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
       `burn severity when rate > 14.4 over 1h and 5m or …`: one to four windows a condition, none twice, each a multiple of the time \
       between two evaluations, no longer than a rolling objective's period nor than 20,160 evaluations; the rate is a number above 0.
+      """
+    case .badDetector:
+      """
+      A detector goes through the rows of each series in their order, and takes the options of its table under "Detectors"; \
+      over windows a series has all keys of the windows. An `anomaly` reads windows, or rows behind a detector or \
+      `cluster`.
       """
     case .unused:
       """

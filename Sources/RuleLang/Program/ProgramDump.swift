@@ -19,6 +19,13 @@ extension TypedProgram {
       let columns = streams[pattern.stream].columns.map(\.name)
       lines.append("pattern \(pattern.name) on \(streams[pattern.stream].name)" + Self.by(pattern.keys.map { columns[$0] }))
     }
+    for anomaly in anomalies {
+      let columns = streams[anomaly.stream].columns.map(\.name)
+      lines.append(
+        "anomaly \(anomaly.name) on \(streams[anomaly.stream].name)" + Self.by(anomaly.labels.map { columns[$0] })
+          + (anomaly.flag.map { " when \(columns[$0])" } ?? ""))
+      lines.append("  values \(anomaly.values.map { "\($0.name): \(columns[$0.column])" }.joined(separator: ", "))")
+    }
     return lines.joined(separator: "\n") + (lines.isEmpty ? "" : "\n")
   }
 
@@ -85,6 +92,9 @@ extension TypedProgram {
       case .slo(let slo):
         lines.append("  | \(slo.text(columns: columns))")
         columns = slo.keys.map { columns[$0] } + slo.outputs.map(\.name)
+      case .detector(let detector):
+        lines.append("  | \(detector.text(columns: columns))")
+        columns = (detector.isOwnRows ? detector.keys.map { columns[$0] } : columns) + detector.columns.map(\.name)
       case .aggregate(let aggregation):
         let keys = aggregation.keys.map { columns[$0] }
         let limit = aggregation.keyLimit.map { " limit \($0) keys" } ?? ""

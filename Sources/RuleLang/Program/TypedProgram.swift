@@ -9,11 +9,13 @@ public struct TypedProgram: Sendable, Hashable {
   public var metrics: [TypedMetric]
   public var alerts: [TypedAlert]
   public var patterns: [TypedPattern]
+  public var anomalies: [TypedAnomaly]
 
   public init(
     sources: [TypedSource] = [], streams: [TypedStream] = [], metrics: [TypedMetric] = [],
-    alerts: [TypedAlert] = [], patterns: [TypedPattern] = []
+    alerts: [TypedAlert] = [], patterns: [TypedPattern] = [], anomalies: [TypedAnomaly] = []
   ) {
+    self.anomalies = anomalies
     self.sources = sources
     self.streams = streams
     self.metrics = metrics
@@ -191,6 +193,8 @@ public enum TypedStage: Sendable, Hashable {
   /// Adds the message's pattern: `template_id`, `template`, `is_new`, `is_changed`, `parameters`, then the values that it
   /// names.
   case cluster(TypedCluster)
+  /// Adds a detector's columns to each row, or makes rows of its own: see `DetectorSpec.rows`.
+  case detector(TypedDetector)
   /// Of rows of windows: one row a key and evaluation with the key columns, then `TypedSlo.outputs`.
   case slo(TypedSlo)
 }
@@ -251,12 +255,14 @@ public struct TypedCluster: Sendable, Hashable {
   public var depth: Int?
   public var limit: Int?
   public var siblings: Int?
+  /// Whether values that stand side by side are one.
+  public var mergesRuns: Bool?
   public var delimiters: String
   public var masks: [TypedMask]
   public var values: [TypedClusterValue]
   public init(
-    message: Int, keys: [Int], similarity: Double?, depth: Int?, limit: Int?, siblings: Int?, delimiters: String,
-    masks: [TypedMask], values: [TypedClusterValue]
+    message: Int, keys: [Int], similarity: Double?, depth: Int?, limit: Int?, siblings: Int?, mergesRuns: Bool?,
+    delimiters: String, masks: [TypedMask], values: [TypedClusterValue]
   ) {
     self.message = message
     self.keys = keys
@@ -264,6 +270,7 @@ public struct TypedCluster: Sendable, Hashable {
     self.depth = depth
     self.limit = limit
     self.siblings = siblings
+    self.mergesRuns = mergesRuns
     self.delimiters = delimiters
     self.masks = masks
     self.values = values

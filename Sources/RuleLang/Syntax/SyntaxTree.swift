@@ -8,6 +8,7 @@ struct ProgramSyntax {
   var metrics: [MetricSyntax] = []
   var alerts: [AlertSyntax] = []
   var patterns: [PatternSyntax] = []
+  var anomalies: [AnomalySyntax] = []
 }
 
 struct NameSyntax {
@@ -83,6 +84,7 @@ enum StageSyntax {
   case cluster(ClusterSyntax)
   /// The body of an `slo` declaration, which is a stream with this one stage behind its `where`.
   case slo(SloSyntax)
+  case detector(DetectorSyntax)
   /// A stage that did not parse or that this version does not have.
   case broken
 }
@@ -115,6 +117,37 @@ struct PatternSyntax {
   var name: NameSyntax
   /// `nil` when it did not parse.
   var stream: NameSyntax?
+}
+
+/// `anomaly name = pipeline`: the pipeline is a stream of the same name.
+struct AnomalySyntax {
+  var name: NameSyntax
+  /// Index among the program's streams.
+  var stream: Int
+}
+
+/// `zscore p99 by service threshold 3 members { level, daily: season hour_of_day }`
+struct DetectorSyntax {
+  var range: TextRange
+  var name: NameSyntax
+  var argument: NameSyntax?
+  /// `nil` when there is no `by`.
+  var keys: [NameSyntax]?
+  var prefix: NameSyntax?
+  var limit: ExprSyntax?
+  var options: [DetectorOptionSyntax] = []
+  var members: [(name: NameSyntax, options: [DetectorOptionSyntax])] = []
+}
+
+struct DetectorOptionSyntax {
+  enum Value {
+    case word(NameSyntax)
+    /// A constant, with the unit of rows behind it where there is one.
+    case constant(ExprSyntax)
+    case halfLife(ExprSyntax)
+  }
+  var name: NameSyntax
+  var value: Value
 }
 
 /// `cluster message by keys option value …`

@@ -32,8 +32,8 @@ enum Keyword: String, Sendable, CaseIterable {
   case none = ""
   case and, or, not, between, `in`, `is`, null, `true`, `false`, `where`
   // Declarations.
-  case `let`, source, stream, metric, alert, pattern, slo
-  case anomaly, test, table
+  case `let`, source, stream, metric, alert, pattern, anomaly, slo
+  case test, table
   // Stages.
   case derive, window, aggregate, cluster
   case tumbling, hopping, every, by, limit
@@ -64,9 +64,9 @@ enum Keyword: String, Sendable, CaseIterable {
     }
   }
 
-  static let declarations: [Keyword] = [.let, .source, .stream, .metric, .alert, .pattern, .slo]
+  static let declarations: [Keyword] = [.let, .source, .stream, .metric, .alert, .pattern, .anomaly, .slo]
   /// Declarations of the language that this version does not have.
-  static let laterDeclarations: Set<Keyword> = [.anomaly, .test, .table]
+  static let laterDeclarations: Set<Keyword> = [.test, .table]
   var isDeclaration: Bool {
     switch self {
     case .let, .source, .stream, .metric, .alert, .pattern, .anomaly, .slo, .test, .table: true

@@ -20,6 +20,10 @@ open class RowTask {
   /// The first evaluation that the state held here depends on, if any: offsets before its window must not be committed.
   open var holdSince: Int64? { nil }
 
+  /// Behind a window: no window will have a row any more, because the input has ended. Windows may still be evaluated, so that
+  /// what is open can end; what tells silence from speech stops here.
+  open func inputEnded() {}
+
   /// Keys and bytes held here and by what stands behind, as far as that is in proportion to keys times windows; for `/metrics`
   /// and the memory limit.
   open var stateSize: (keys: Int, bytes: Int) { (0, 0) }
