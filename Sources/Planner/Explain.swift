@@ -298,8 +298,8 @@ private struct Explainer {
     let definition = slo.definition
     let rowNames = SlotNames(slo, over: names)
     let word = definition.isBad ? "bad" : "good"
-    var counts = "\(word) \(names.name(slo.measure))"
-    if let total = slo.total { counts += " of \(names.name(total))" }
+    var counts = "\(word) \(names.aggregate(slo.measure) ?? names.name(slo.measure))"
+    if let total = slo.total { counts += " of \(names.aggregate(total) ?? names.name(total))" }
     let longest = duration(definition.burnWindows.last ?? 0)
     var state = "for each key two counts each \(duration(definition.stepNanos)) of the last \(longest)"
     switch SloBudget(of: definition.period, burnWindows: definition.burnWindows, stepNanos: definition.stepNanos) {

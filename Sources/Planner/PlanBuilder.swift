@@ -362,11 +362,16 @@ private struct PlanBuilder {
     let total = definition.total.map {
       slot($0, at: over.rows, over.columns, name: $0.columnName(over.names) ?? "total")
     }
+    // In the order of the windows' keys, whose hash says which shard owns a key.
+    let ordered = keys.sorted()
     let slo = SloPlan(
-      name: name, input: over.rows, definition: definition, keySlots: keys, measure: measure, total: total)
+      name: name, input: over.rows, definition: definition, keySlots: ordered, measure: measure, total: total)
     over.rows.consumers.append(.slo(slo))
     rows.rows = slo.rows
-    rows.columns = slo.keySlots.map { .slot($0, slo.space.types[$0]) } + definition.outputs.map { .slo($0, slo) }
+    rows.columns = keys.compactMap { key in
+      ordered.firstIndex(of: key).map { .slot(slo.keySlots[$0], slo.space.types[slo.keySlots[$0]]) }
+    }
+    rows.columns += definition.outputs.map { .slo($0, slo) }
     rows.names = definition.keys.map { over.names[$0] } + definition.outputs.map(\.name)
   }
 

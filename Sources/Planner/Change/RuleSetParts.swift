@@ -263,7 +263,7 @@ struct RuleSetParts {
         id: detector.operatorID, kind: "detector", title: detector.title(names),
         facets: [detector.facet(names)] + detector.input.ownFacets(names), deepFacets: detector.input.belowFacets,
         source: source.definition.name, sourceFacets: source.definition.identityFacets(reading: fields),
-        below: detector.input.window?.panes?.operatorID, level: 0, family: 1, rules: detector.users, states: [],
+        below: detector.input.slo?.operatorID ?? detector.input.window?.panes?.operatorID, level: 0, family: 1, rules: detector.users, states: [],
         windows: []))
   }
 

@@ -35,6 +35,12 @@ import Testing
       alert Worst { on minutes when worst > 60 for 1m }
       inhibit Low, Worst when Busy equal key
       group Together { alerts Lower, Worst  by key  wait 30s  interval 2m  repeat 5m }
+      slo values { on a by key  bad value > 60  objective 90% over 8m
+        burn page when rate > 3 over 8m and 2m  burn ticket when rate >= 2 over 5m }
+      metric values_left = values.budget_left
+      metric values_burn = values.burn_2m
+      slo slices { on steady  good highest < 100  objective 70% over 9m  burn page when rate > 1 over 9m and 3m }
+      alert SlicesSpent { on slices when budget_left < 0 for 6m }
       """
 
   /// Joins of both sources, of windows, of a source with itself, and traces.

@@ -56,6 +56,11 @@ struct SimulatedWorkload {
     ),
     ("Busy", "alert Busy { on sliding when n > 3 for 7m severity ticket }"),
     ("Grown", "alert Grown { on counters when grown > 20 keep_firing 4m severity ticket }"),
+    (
+      "values",
+      "slo values { on a by key bad value > 60 objective 90% over 8m "
+        + "burn page when rate > 3 over 8m and 2m burn ticket when rate >= 2 over 5m }"
+    ),
     ("Steady", "alert Steady { on steady when highest > 60 for 3m keep_firing 6m severity ticket }"),
   ]
   private static let global: [(name: String, text: String)] = [
