@@ -33,13 +33,13 @@ metric actual = levels.mean
 metric before = levels.before
 """, [("actual", "CPU, each quarter of an hour", "#1f4e8c", 0), ("before", "level as learnt", "#c26a00", 0)], None),
     ("forecast", "realKnownCause/nyc_taxi.csv", "2014-08-04", "2014-08-18",
-     HOURS + """stream ahead = hours | forecast mean reaches 27000 within 4h method holt_winters season 168 beta 0.01
+     HOURS + """stream ahead = hours | forecast mean reaches 24000 within 4h confirm 1 rows method holt_winters season 168 beta 0.01
 anomaly busy = ahead
 metric actual = ahead.mean
 metric forecast = ahead.forecast
 """, [("actual", "passengers, each hour", "#1f4e8c", 0), ("forecast", "what was forecast for this hour 4 h before", "#c26a00", 4)], None),
     ("absent", "realTraffic/occupancy_t4013.csv", "2015-09-01", "2015-09-17",
-     HOURS + """stream silent = hours | absent after 6h
+     HOURS + """stream silent = hours | absent after 6h forget 7d
 anomaly gone = silent
 metric actual = hours.mean
 """, [("actual", "occupancy, each hour with rows", "#1f4e8c", 0)], None),
@@ -109,9 +109,9 @@ def draw(name, first, last, records, lines, band, labels):
                 parts.append(f'<path d="M{x(left):.1f} {TOP}V{HEIGHT - BOTTOM}" stroke="#d62728"/>')
     for step in range(5):
         value = low + (high - low) * step / 4
-        parts.append(f'<path d="M{LEFT} {y(value):.1f}H{WIDTH - RIGHT}" stroke="#ddd"/><text x="{LEFT - 5}" y="{y(value) + 4:.1f}" text-anchor="end">{value:,.4g}</text>')
+        parts.append(f'<path d="M{LEFT} {y(value):.1f}H{WIDTH - RIGHT}" stroke="#ddd"/><text x="{LEFT - 5}" y="{y(value) + 4:.1f}" text-anchor="end">{value:,.0f}</text>')
     day = begin
-    while day <= end:
+    while day < end - 43_200:
         label = datetime.datetime.fromtimestamp(day, datetime.timezone.utc).strftime("%d %b")
         parts.append(f'<text x="{x(day):.1f}" y="{HEIGHT - 8}">{label}</text>')
         day += max(86_400, (end - begin) // 8 // 86_400 * 86_400)

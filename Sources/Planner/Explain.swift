@@ -81,7 +81,7 @@ private struct Explainer {
       switch consumer {
       case .alert(let alert): hidden.insert(alert.condition)
       case .metric(let metric): hidden.insert(metric.value)
-      case .panes, .ordered, .pattern, .detector, .anomaly: break
+      case .panes, .ordered, .pattern, .slo, .detector, .anomaly: break
       }
     }
     return .list(
@@ -100,6 +100,7 @@ private struct Explainer {
       case .pattern(let pattern): add(pattern, input: input)
       case .detector(let detector): add(detector, names, input: input)
       case .anomaly(let anomaly): add(anomaly, input: input)
+      case .slo(let slo): add(slo, names, input: input)
       }
     }
     for (condition, child) in rows.branches { add(condition, child, names, input: input) }
@@ -235,6 +236,35 @@ private struct Explainer {
       .pattern, id: "pattern:\(name)", name, input: input, rules: [], [.list("labels", pattern.labels.map(\.name))])
   }
 
+  // MARK: SLOs
+
+  private mutating func add(_ slo: SloPlan, _ names: SlotNames, input: String) {
+    let definition = slo.definition
+    let rowNames = SlotNames(slo, over: names)
+    let word = definition.isBad ? "bad" : "good"
+    var counts = "\(word) \(names.name(slo.measure))"
+    if let total = slo.total { counts += " of \(names.name(total))" }
+    let longest = duration(definition.burnWindows.last ?? 0)
+    var state = "for each key two counts each \(duration(definition.stepNanos)) of the last \(longest)"
+    switch SloBudget(of: definition.period, burnWindows: definition.burnWindows, stepNanos: definition.stepNanos) {
+    case .burnWindows: break
+    case .coarse(_, let length): state += ", each \(duration(length)) of the last \(definition.period.text)"
+    case .calendar(let calendar): state += ", and of the present \(calendar.rawValue)"
+    }
+    let id = add(
+      .slo, id: "slo:\(slo.name)", slo.title(names), input: input, rules: slo.users,
+      [
+        .list("keys", slo.keySlots.map { slo.space.names[$0] }),
+        .text("counts", counts),
+        .text("evaluated", "every \(duration(definition.stepNanos))"),
+        .list("burn_windows", definition.burnWindows.map { duration($0) }),
+        .list("gives", slo.outputs.map { slo.space.names[$0.slot] }),
+        computes(slo.rows, rowNames),
+        .text("state", state),
+      ])
+    addConsumers(of: slo.rows, rowNames, input: id)
+  }
+
   // MARK: Rules
 
   private mutating func add(_ metric: MetricPlan, _ names: SlotNames, input: String) {
@@ -253,8 +283,10 @@ private struct Explainer {
     let definition = alert.definition
     let keys = alert.keys.map(\.name)
     let keptBy = keys.isEmpty ? "" : " \(keys.joined(separator: ", "))"
+    let isBurn = definition.burn != nil
     _ = add(
-      .alert, id: "alert:\(definition.name)", "\(definition.name) when \(definition.conditionText)",
+      .alert, id: isBurn ? "alert:\(definition.name).\(definition.severity)" : "alert:\(definition.name)",
+      "\(definition.name)\(isBurn ? " \(definition.severity)" : "") when \(definition.conditionText)",
       input: input, rules: [],
       [
         .text("for", duration(definition.forNanos)),

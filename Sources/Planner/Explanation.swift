@@ -18,6 +18,8 @@ public struct Explanation: Sendable {
     case order
     /// Finds what is out of the ordinary in each series.
     case detector
+    /// Keeps an error budget, and how fast it burns.
+    case slo
     case metric
     case alert
     case pattern

@@ -91,6 +91,7 @@ extension Explanation {
     case .cluster: ", style=filled, fillcolor=\"#eadcf4\""
     case .order: ""
     case .detector: ", style=filled, fillcolor=\"#fbe3cf\""
+    case .slo: ", style=filled, fillcolor=\"#f7e3cf\""
     case .metric, .pattern: ", shape=ellipse"
     case .anomaly: ", shape=octagon"
     case .alert: ", shape=octagon, style=filled, fillcolor=\"#f9dcd9\""

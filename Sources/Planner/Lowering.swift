@@ -157,6 +157,7 @@ private final class Lowering {
       case .pattern(let pattern): set.consumers.append(self.pattern(pattern, rows, layout))
       case .detector(let detector): set.consumers.append(self.detector(detector, layout))
       case .anomaly(let anomaly): set.consumers.append(self.anomaly(anomaly, rows, layout))
+      case .slo(let slo): set.consumers.append(self.slo(slo, layout))
       case .metric(let metric): set.consumers.append(self.metric(metric, rows, layout))
       case .alert(let alert): set.consumers.append(self.alert(alert, rows, layout))
       }
@@ -206,7 +207,22 @@ private final class Lowering {
       values: alert.values.map { named($0.name, $0.slot, rows, layout) },
       windowNanos: alert.windowNanos)
     lowered.operatorID = alert.operatorID
+    lowered.isBurn = alert.definition.burn != nil
     return lowered
+  }
+
+  private func slo(_ slo: SloPlan, _ input: Layout) -> Slo {
+    let definition = slo.definition
+    return Slo(
+      name: slo.name, operatorID: slo.operatorID, keySlots: slo.inputKeySlots.map { input.place($0) },
+      keyTypes: slo.keySlots.map { slo.space.types[$0].physical },
+      measure: Slo.Measure(
+        slot: input.place(slo.measure), total: slo.total.map { input.place($0) }, isBad: definition.isBad,
+        isWhole: [slo.measure, slo.total].allSatisfy { $0.map { slo.input.space.types[$0] != .float } ?? true }),
+      budget: sloBudget(definition.objective), period: definition.period, stepNanos: definition.stepNanos,
+      burnWindows: definition.burnWindows, idleNanos: definition.idleNanos,
+      exhaustionNanos: definition.exhaustionNanos, outputs: slo.outputs.map(\.output),
+      computedSlots: layout(of: slo.rows).computed, rows: rowSet(slo.rows))
   }
 
   // MARK: Ordered operators
@@ -249,7 +265,7 @@ private final class Lowering {
   }
 
   private func anomaly(_ plan: AnomalyPlan, _ rows: RowSetPlan, _ layout: Layout) -> Anomaly {
-    let owners = rows.window?.keySlots ?? rows.ordered?.ownerSlots ?? []
+    let owners = rows.slo?.keySlots ?? rows.window?.keySlots ?? rows.ordered?.ownerSlots ?? []
     return Anomaly(
       name: plan.definition.name, operatorID: plan.operatorID, rule: rank(plan.definition.name),
       labels: plan.labels.map { named($0.name, $0.slot, rows, layout) }, ownerSlots: owners.map { layout.place($0) },
@@ -278,7 +294,7 @@ private final class Lowering {
         outputs: window.outputs.map(\.output), computedSlots: rows.computed,
         rows: rowSet(window.rows))
     }
-    let upstream = panes.input.window
+    let upstream = panes.input.baseWindow
     let ordered = panes.input.ordered
     var aggregation = PaneAggregation(
       exchange: panes.number, paneNanos: panes.paneNanos,
@@ -292,8 +308,8 @@ private final class Lowering {
       },
       windows: windows, inputTypes: upstream == nil && ordered == nil ? [] : input.types,
       isOverWindows: upstream != nil || ordered != nil,
-      upstreamKeySlots: (upstream?.keySlots ?? ordered.map { [$0.partitionSlot, $0.offsetSlot] } ?? []).map { input.place($0) },
-      upstreamNanos: upstream?.reachNanos ?? 0)
+      upstreamKeySlots: (panes.input.rowKeySlots ?? ordered.map { [$0.partitionSlot, $0.offsetSlot] } ?? []).map { input.place($0) },
+      upstreamNanos: panes.input.reachNanos)
     aggregation.operatorID = panes.operatorID
     // Rows of windows are as many as those windows have keys.
     if upstream == nil { aggregation.keyLimit = panes.keyLimit ?? keyLimit }
@@ -306,7 +322,7 @@ extension WindowPlan {
   /// How far back in the source's time a row of these windows reaches.
   var reachNanos: Int64 {
     guard let panes else { return spec.sizeNanos }
-    let before = panes.input.window?.reachNanos ?? 0
+    let before = panes.input.reachNanos
     // Not through `aggregation(panes)`: that lowers what stands behind these windows, us included.
     let lookback = PaneAggregation.lookbackNanos(
       functions: panes.states.map(\.function), windowNanos: panes.windows.map(\.spec.sizeNanos))

@@ -27,6 +27,8 @@ fileprivate indirect enum Binding {
   case clustered(Cluster.Output, OrderedPlan, name: String)
   /// A column that a detector adds, by its place.
   case detected(Int, DetectorPlan)
+  /// A column that an SLO gives.
+  case slo(SloColumn, SloPlan)
 }
 
 /// The rows of a stream, and its columns.
@@ -50,8 +52,9 @@ private struct PlanBuilder {
     for pattern in program.patterns { add(pattern) }
     for anomaly in program.anomalies { add(anomaly) }
     for source in plan.sources { source.root.prune() }
-    plan.rules = program.metrics.map(\.name) + program.alerts.map(\.name) + program.patterns.map(\.name)
-      + program.anomalies.map(\.name)
+    var names = program.metrics.map(\.name)
+    for alert in program.alerts where alert.burn == nil || names.last != alert.name { names.append(alert.name) }
+    plan.rules = names + program.patterns.map(\.name) + program.anomalies.map(\.name)
     return plan
   }
 
@@ -80,8 +83,9 @@ private struct PlanBuilder {
     }
     // The evidence: what the condition and the annotations look at.
     var seen = Set(keyColumns)
-    var read: [Int] = []
-    var expressions = [alert.condition]
+    var read = alert.burn?.evidence ?? []
+    seen.formUnion(read)
+    var expressions = alert.burn == nil ? [alert.condition] : []
     for template in alert.annotations {
       for case .value(let expression) in template.parts { expressions.append(expression) }
     }
@@ -97,7 +101,7 @@ private struct PlanBuilder {
       .alert(
         AlertPlan(
           alert, over: rows.rows, condition: condition, keys: keys, labels: labels, annotations: annotations,
-          values: values, windowNanos: stream.windowing?.window.sizeNanos ?? 0)))
+          values: values, windowNanos: alert.burn?.windowNanos ?? stream.windowing?.window.sizeNanos ?? 0)))
     rows.rows.note(user: alert.name)
   }
 
@@ -188,6 +192,7 @@ private struct PlanBuilder {
       case .aggregate(let aggregation): aggregate(aggregation, &rows)
       case .cluster(let definition): cluster(definition, &rows)
       case .detector(let definition): detector(definition, &rows)
+      case .slo(let definition): slo(definition, name: stream.name, &rows)
       }
     }
     streams[index] = rows
@@ -317,6 +322,23 @@ private struct PlanBuilder {
     rows.names += definition.columns.map(\.name)
   }
 
+  private mutating func slo(_ definition: TypedSlo, name: String, _ rows: inout StreamRows) {
+    let over = rows
+    let keys = definition.keys.map { slot(of: over.columns[$0], at: over.rows) }
+    let word = definition.isBad ? "bad" : "good"
+    let measure = slot(
+      definition.measure, at: over.rows, over.columns, name: definition.measure.columnName(over.names) ?? word)
+    let total = definition.total.map {
+      slot($0, at: over.rows, over.columns, name: $0.columnName(over.names) ?? "total")
+    }
+    let slo = SloPlan(
+      name: name, input: over.rows, definition: definition, keySlots: keys, measure: measure, total: total)
+    over.rows.consumers.append(.slo(slo))
+    rows.rows = slo.rows
+    rows.columns = slo.keySlots.map { .slot($0, slo.space.types[$0]) } + definition.outputs.map { .slo($0, slo) }
+    rows.names = definition.keys.map { over.names[$0] } + definition.outputs.map(\.name)
+  }
+
   /// The slot of an aggregate's value among its window's rows; its state is made when somebody first reads it.
   private mutating func slot(
     of aggregate: TypedAggregate, in window: WindowPlan, over rows: StreamRows
@@ -352,10 +374,10 @@ private struct PlanBuilder {
       known.paneNanos = greatestCommonDivisor(known.paneNanos, pane)
       return known
     }
-    guard let source = rows.source ?? rows.window?.panes?.source ?? rows.ordered?.source else {
+    guard let source = rows.source ?? rows.baseWindow?.panes?.source ?? rows.ordered?.source else {
       preconditionFailure("rows hang on a source, a window or an ordered operator")
     }
-    let level = rows.ordered != nil ? 1 : rows.window?.panes.map { $0.level + 1 } ?? 0
+    let level = rows.ordered != nil ? 1 : rows.baseWindow?.panes.map { $0.level + 1 } ?? 0
     let panes = PanesPlan(
       number: plan.panes.count, input: rows, source: source, level: level, keySlots: keys,
       keyLimit: keyLimit, paneNanos: pane, family: window.paneFamily)
@@ -379,7 +401,7 @@ private struct PlanBuilder {
         case .column, .constant: return resolved
         default: return .column(slot(of: columns[index], at: rows), type)
         }
-      case .slot, .aggregate, .carried, .clustered, .detected: return .column(slot(of: columns[index], at: rows), type)
+      case .slot, .aggregate, .carried, .clustered, .detected, .slo: return .column(slot(of: columns[index], at: rows), type)
       }
     }
   }
@@ -396,6 +418,7 @@ private struct PlanBuilder {
     case .clustered(let output, let ordered, let name):
       return ordered.slot(of: output, name: name)
     case .detected(let column, let detector): return detector.slot(of: column)
+    case .slo(let output, let slo): return slo.slot(of: output)
     case .derived(let name, let expression, let over):
       return slot(expression, at: rows, over, name: name)
     }

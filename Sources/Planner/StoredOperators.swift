@@ -6,13 +6,15 @@ extension Plan {
   public var storedOperators: [StoredOperator] {
     var names = InputNames()
     let windows = panes.map { $0.stored(names.of($0)) }
-    let rules = alerts.map(\.stored) + anomalies.map(\.stored)
+    let rules = alerts.map(\.stored) + anomalies.map(\.stored) + slos.map(\.stored)
     return (windows + rules + ordered.map(\.stored) + detectors.map { $0.stored(names.of($0)) }).sorted { utf8Precedes($0.id, $1.id) }
   }
 
   var alerts: [AlertPlan] {
     consumers.compactMap { if case .alert(let alert) = $0 { alert } else { nil } }
   }
+
+  var slos: [SloPlan] { consumers.compactMap { if case .slo(let slo) = $0 { slo } else { nil } } }
 
   /// Those that have open episodes to keep.
   var anomalies: [AnomalyPlan] {
@@ -27,6 +29,7 @@ extension Plan {
         switch consumer {
         case .panes(let panes): for window in panes.windows { visit(window.rows) }
         case .ordered(let ordered): visit(ordered.rows)
+        case .slo(let slo): visit(slo.rows)
         case .detector(let detector): visit(detector.rows)
         case .alert, .metric, .pattern, .anomaly: break
         }
@@ -50,6 +53,7 @@ private struct InputNames {
   mutating func of(_ detector: DetectorPlan) -> SlotNames { of(detector.input, of: nil) }
 
   private mutating func of(_ rows: RowSetPlan, of source: SourcePlan?) -> SlotNames {
+    if let slo = rows.slo { return slo.rowNames }
     if let window = rows.window, let below = window.panes { return SlotNames(window, over: of(below)) }
     if let ordered = rows.ordered { return SlotNames(ordered, over: ordered.inputNames) }
     guard let source else { preconditionFailure("a detector stands behind windows or an exchange") }
@@ -64,6 +68,7 @@ extension PanesPlan {
   /// What the panes' rows are called: by the source's fields, or by the windows below.
   var inputNames: SlotNames {
     if let ordered = input.ordered { return SlotNames(ordered, over: ordered.inputNames) }
+    if let slo = input.slo { return slo.rowNames }
     guard let window = input.window, let below = window.panes else { return SlotNames(source) }
     return SlotNames(window, over: below.inputNames)
   }
@@ -113,10 +118,30 @@ extension AnomalyPlan {
   }
 }
 
+extension SloPlan {
+  /// What the slots of its input are called.
+  var inputNames: SlotNames {
+    if let slo = input.slo { return slo.rowNames }
+    guard let window = input.window, let below = window.panes else {
+      preconditionFailure("an SLO reads rows of windows or of another SLO")
+    }
+    return SlotNames(window, over: below.inputNames)
+  }
+
+  /// What the slots of its rows are called.
+  var rowNames: SlotNames { SlotNames(self, over: inputNames) }
+
+  fileprivate var stored: StoredOperator {
+    StoredOperator(
+      id: operatorID, kind: "slo", summary: "counts of \(title(inputNames))", rules: users.sorted(by: utf8Precedes))
+  }
+}
+
 extension AlertPlan {
   fileprivate var stored: StoredOperator {
     let by = keys.isEmpty ? "" : " by \(keys.map(\.name).joined(separator: ", "))"
     return StoredOperator(
-      id: operatorID, kind: "alert", summary: "pending and firing alerts\(by)", rules: [definition.name])
+      id: operatorID, kind: "alert",
+      summary: definition.burn == nil ? "pending and firing alerts\(by)" : "firing burn alerts\(by)", rules: [definition.name])
   }
 }

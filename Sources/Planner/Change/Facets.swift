@@ -74,12 +74,14 @@ extension RowSetPlan {
       case .field(let field): fields.insert(field)
       case .key, .computed: break
       case .output(let number):
+        if let slo { fields.formUnion(slo.fields) }
         guard let window, let panes = window.panes else { continue }
         let state = panes.states[window.outputs[number].output.state]
         below.formUnion([state.argument, state.filter].compactMap { $0 })
       }
     }
     if let ordered { fields.formUnion(ordered.fields) }
+    if let slo { fields.formUnion(slo.input.fields(behind: slo.inputKeySlots)) }
     if let panes = window?.panes { fields.formUnion(panes.input.fields(behind: below.union(panes.keySlots))) }
     return fields
   }
@@ -102,11 +104,13 @@ extension RowSetPlan {
     let conditions = Set(conditionList.map { $0.space.identity($0.expression) })
     var facets = [
       Facet(
-        window == nil ? ordered == nil ? "where" : "where behind `cluster`" : "where behind the windows",
+        slo != nil ? "where behind the slo"
+          : window == nil ? ordered == nil ? "where" : "where behind `cluster`" : "where behind the windows",
         conditions.sorted(by: utf8Precedes).joined(separator: " "), conditionTexts(names))
     ]
     facets += detectorFacets(names)
     if let ordered { facets.append(ordered.optionsFacet(ordered.inputNames)) }
+    if let slo { facets += slo.countFacets }
     guard let window, let panes = window.panes else { return facets }
     facets.append(Facet("windows", window.spec.ruleText))
     return facets + [panes.keyFacet(labels: labels), panes.limitFacet]
@@ -131,6 +135,11 @@ extension RowSetPlan {
   var belowFacets: [Facet] {
     if let ordered {
       return ordered.input.ownFacets(ordered.inputNames).map { Facet("\($0.name) before `cluster`", $0.identity, $0.text) }
+    }
+    if let slo {
+      return (slo.input.ownFacets(slo.inputNames) + slo.input.belowFacets).map {
+        $0.name == "where" ? $0 : Facet("\($0.name) below", $0.identity, $0.text)
+      }
     }
     guard let panes = window?.panes else { return [] }
     let below = panes.input.ownFacets(panes.inputNames) + panes.input.belowFacets
@@ -198,6 +207,35 @@ extension DetectorPlan {
     return Facet(
       "detector", "\(identity.joined(separator: " ")) \(Self.fingerprint(definition, spec))",
       title(names) + (options.isEmpty ? "" : " \(options)"))
+  }
+}
+
+extension SloPlan {
+  /// Fields of the source on which its counts depend.
+  var fields: Set<Int> { input.fields(behind: inputKeySlots + [measure] + [total].compactMap { $0 }) }
+
+  /// What its id is made of, but for the rows that it reads.
+  var countFacets: [Facet] {
+    let names = inputNames
+    let slots = [measure] + [total].compactMap { $0 }
+    let aggregates = input.aggregates(behind: slots, names)
+    return [
+      Facet(
+        "keys of the slo", keySlots.map { space.identities[$0] }.joined(separator: ", "),
+        keySlots.map { space.names[$0] }.joined(separator: ", ")),
+      Facet(
+        definition.isBad ? "bad" : "good",
+        slots.map { input.space.identities[$0] }.joined(separator: " of ") + aggregates.map(\.identity).joined(),
+        aggregates.isEmpty ? slots.map { names.definition($0) }.joined(separator: " of ") : aggregates.map(\.text).joined(separator: " and ")),
+    ]
+  }
+
+  /// What may change over counts that stay.
+  var objectiveFacets: [Facet] {
+    [
+      Facet("objective", definition.objectiveText),
+      Facet("period", definition.period.text),
+    ]
   }
 }
 

@@ -71,6 +71,9 @@ struct RuleSetParts {
       case .ordered(let ordered):
         add(ordered, source, names)
         visit(ordered.rows, source, SlotNames(ordered, over: names))
+      case .slo(let slo):
+        add(slo, source, names)
+        visit(slo.rows, source, SlotNames(slo, over: names))
       case .panes(let panes):
         add(panes, source, names)
         for window in panes.windows { visit(window.rows, source, SlotNames(window, over: names)) }
@@ -126,19 +129,44 @@ struct RuleSetParts {
       for case .slot(let slot, _) in template.parts { slots.append(slot) }
     }
     let labels = alert.keys.map(\.name)
+    let isBurn = definition.burn != nil
+    if isBurn {
+      facets = facets.map { Facet("\(definition.severity): \($0.name)", $0.identity, $0.text) }
+      facets += rows.slo?.objectiveFacets ?? []
+    }
     facets += depends(on: rows, slots, labels: labels, names)
-    rules.append(
+    add(
       Rule(
-        name: definition.name, kind: "alert", facets: facets, source: source.definition.name,
+        name: definition.name, kind: isBurn ? "slo" : "alert", facets: facets, source: source.definition.name,
         sourceFacets: sourceFacets(rows, slots, source)))
     let fields = rows.fields(behind: [alert.condition] + alert.keys.map(\.slot))
     operators.append(
       Operator(
-        id: alert.operatorID, kind: "alert", title: "alert \(definition.name)",
-        facets: alert.conditionFacets(over: rows, names) + rows.ownFacets(names, labels: labels), deepFacets: rows.belowFacets,
+        id: alert.operatorID, kind: "alert",
+        title: isBurn ? "burn alert \(definition.name) \(definition.severity)" : "alert \(definition.name)",
+        facets: (isBurn ? [] : alert.conditionFacets(over: rows, names)) + rows.ownFacets(names, labels: labels), deepFacets: rows.belowFacets,
         source: source.definition.name, sourceFacets: source.definition.identityFacets(reading: fields),
-        below: rows.window?.panes?.operatorID, level: 0, family: 1, rules: [definition.name], states: [],
-        windows: []))
+        below: rows.slo?.operatorID ?? rows.window?.panes?.operatorID, level: 0, family: 1, rules: [definition.name],
+        states: [], windows: []))
+  }
+
+  /// An SLO's alerts are one rule.
+  private mutating func add(_ rule: Rule) {
+    guard rule.kind == "slo", let known = rules.firstIndex(where: { $0.name == rule.name && $0.kind == rule.kind }) else {
+      return rules.append(rule)
+    }
+    let names = Set(rules[known].facets.map(\.name))
+    rules[known].facets += rule.facets.filter { !names.contains($0.name) }
+  }
+
+  private mutating func add(_ slo: SloPlan, _ source: SourcePlan, _ names: SlotNames) {
+    operators.append(
+      Operator(
+        id: slo.operatorID, kind: "slo", title: "slo \(slo.name)", facets: slo.countFacets + slo.input.ownFacets(names),
+        deepFacets: slo.input.belowFacets, source: source.definition.name,
+        sourceFacets: source.definition.identityFacets(reading: slo.fields),
+        below: slo.input.slo?.operatorID ?? slo.input.window?.panes?.operatorID, level: 0, family: 1, rules: slo.users,
+        states: [], windows: []))
   }
 
   private mutating func add(_ pattern: PatternPlan, _ rows: RowSetPlan, _ source: SourcePlan, _ names: SlotNames) {
@@ -205,8 +233,8 @@ struct RuleSetParts {
         title: "windows over \(source.definition.name) \(panes.keyText(names))", facets: panes.ownFacets,
         deepFacets: panes.input.belowFacets, source: source.definition.name,
         sourceFacets: source.definition.identityFacets(reading: panes.fields),
-        below: panes.input.window?.panes?.operatorID, belowSpec: panes.input.window?.spec,
-        upstreamNanos: panes.input.window?.reachNanos ?? 0, level: panes.level, family: panes.family,
+        below: panes.input.slo?.operatorID ?? panes.input.window?.panes?.operatorID,
+        belowSpec: panes.input.baseWindow?.spec, upstreamNanos: panes.input.reachNanos, level: panes.level, family: panes.family,
         rules: panes.users, states: states,
         windows: panes.windows.map { window in
           Window(

@@ -47,6 +47,8 @@ struct Checker {
   var streamInfos: [StreamInfo?] = []
   /// By the same place: the place in the typed program.
   var streamPlaces: [Int] = []
+  /// What its burn alerts need to know of an SLO, by its stream's place in the syntax tree.
+  var slos: [Int: CheckedSlo] = [:]
   var usedSources: Set<Int> = []
   var usedStreams: Set<Int> = []
   var program = TypedProgram()
@@ -71,6 +73,9 @@ struct Checker {
     for alert in syntax.alerts { checkAlert(alert) }
     for pattern in syntax.patterns { checkPattern(pattern) }
     for anomaly in syntax.anomalies { checkAnomaly(anomaly) }
+    for (index, stream) in syntax.streams.enumerated() {
+      if case .slo(let slo)? = stream.stages.last { checkBurns(slo, at: index) }
+    }
     warnOfUnused()
     return program
   }
@@ -108,7 +113,7 @@ struct Checker {
     for (index, source) in syntax.sources.enumerated() where isNew(source.name, "source") {
       inputs[source.name.text] = .source(index)
     }
-    for (index, stream) in syntax.streams.enumerated() where isNew(stream.name, "stream") {
+    for (index, stream) in syntax.streams.enumerated() where isNew(stream.name, stream.what) {
       inputs[stream.name.text] = .stream(index)
     }
   }
@@ -131,6 +136,8 @@ struct Checker {
     }
     for (index, stream) in syntax.streams.enumerated() where !usedStreams.contains(index) {
       guard case .stream(index)? = inputs[stream.name.text] else { continue }
+      // It fires alerts of its own.
+      if case .slo? = stream.stages.last { continue }
       reporter.report(
         .unused, "the stream `\(stream.name.text)` is never used", at: stream.name.range,
         hint: "no metric, alert or other stream reads it, so it is not computed")

@@ -92,6 +92,9 @@ extension TypedProgram {
       case .detector(let detector):
         lines.append("  | \(detector.text(columns: columns))")
         columns = (detector.isOwnRows ? detector.keys.map { columns[$0] } : columns) + detector.columns.map(\.name)
+      case .slo(let slo):
+        lines.append("  | \(slo.text(columns: columns))")
+        columns = slo.keys.map { columns[$0] } + slo.outputs.map(\.name)
       case .aggregate(let aggregation):
         let keys = aggregation.keys.map { columns[$0] }
         let limit = aggregation.keyLimit.map { " limit \($0) keys" } ?? ""
@@ -119,7 +122,7 @@ extension TypedProgram {
     let stream = streams[alert.stream]
     let columns = stream.columns.map(\.name)
     let keys = stream.windowing?.keyColumns.map { columns[$0] } ?? []
-    lines.append("alert \(alert.name) on \(stream.name)\(Self.by(keys)) severity \(alert.severity)")
+    lines.append("\(alert.burn == nil ? "alert" : "burn alert") \(alert.name) on \(stream.name)\(Self.by(keys)) severity \(alert.severity)")
     lines.append(
       "  when \(alert.condition.text(columns: columns)) for \(durationText(Double(alert.forNanos)))"
         + " keep_firing \(durationText(Double(alert.keepFiringNanos)))")

@@ -230,7 +230,7 @@ struct Parser {
       _ = unexpected(
         "a declaration",
         hint: kind == .rightBrace
-          ? "this `}` closes nothing" : "declarations: let, source, stream, metric, alert, pattern, anomaly")
+          ? "this `}` closes nothing" : "declarations: let, source, stream, metric, alert, pattern, slo, anomaly")
       return nil
     }
     guard current.startsLine else {
@@ -242,7 +242,7 @@ struct Parser {
     reporter.report(
       .unknownDeclaration, "unknown declaration `\(word)`", at: currentRange,
       hint: meant.map { "did you mean `\($0.rawValue)`?" }
-        ?? "declarations: let, source, stream, metric, alert, pattern, anomaly")
+        ?? "declarations: let, source, stream, metric, alert, pattern, slo, anomaly")
     let shape = ahead(2).kind
     return ahead(1).kind == .identifier && (shape == .equal || shape == .leftBrace) ? meant : nil
   }
@@ -253,7 +253,7 @@ struct Parser {
     if Keyword.laterDeclarations.contains(word) {
       throw fail(
         .notInThisVersion, "this version has no `\(word.rawValue)` declarations", at: currentRange,
-        hint: "let, source, stream, metric, alert, pattern and anomaly are there")
+        hint: "let, source, stream, metric, alert, pattern, slo and anomaly are there")
     }
     advance()
     switch word {
@@ -279,6 +279,8 @@ struct Parser {
       let stream = try stream()
       program.anomalies.append(AnomalySyntax(name: stream.name, stream: program.streams.count))
       program.streams.append(stream)
+    case .slo:
+      program.streams.append(try slo())
     default:
       program.alerts.append(try alert())
     }

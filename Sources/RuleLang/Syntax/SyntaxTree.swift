@@ -68,6 +68,12 @@ struct StreamSyntax {
   /// `nil` when it did not parse.
   var input: NameSyntax?
   var stages: [StageSyntax] = []
+
+  /// What people call it: `slo` where it was declared as one.
+  var what: String {
+    if case .slo? = stages.last { return "slo" }
+    return "stream"
+  }
 }
 
 enum StageSyntax {
@@ -77,6 +83,8 @@ enum StageSyntax {
   case aggregate([AssignmentSyntax], range: TextRange)
   case cluster(ClusterSyntax)
   case detector(DetectorSyntax)
+  /// The body of an `slo` declaration, which is a stream with this one stage behind its `where`.
+  case slo(SloSyntax)
   /// A stage that did not parse or that this version does not have.
   case broken
 }
@@ -172,6 +180,52 @@ struct AlertSyntax {
   var labels: [TemplateSyntax] = []
   var annotations: [TemplateSyntax] = []
   var seen: [Keyword: TextRange] = [:]
+}
+
+/// `slo name { … }`, but for its name and the stream that it reads.
+struct SloSyntax {
+  /// The declaration's name: where what is missing is reported.
+  var name: NameSyntax
+  var keys: [NameSyntax]?
+  var keyLimit: ExprSyntax?
+  /// `good …` or `bad …`
+  var measure: ExprSyntax?
+  var isBad = false
+  var total: ExprSyntax?
+  var objective: ExprSyntax?
+  var period: SloPeriodSyntax?
+  var step: ExprSyntax?
+  var minEvents: ExprSyntax?
+  var burns: [BurnSyntax] = []
+  var labels: [TemplateSyntax] = []
+  var annotations: [TemplateSyntax] = []
+  var seen: [Keyword: TextRange] = [:]
+}
+
+enum SloPeriodSyntax {
+  case rolling(ExprSyntax)
+  case calendar(NameSyntax)
+
+  var range: TextRange {
+    switch self {
+    case .rolling(let length): length.range
+    case .calendar(let name): name.range
+    }
+  }
+}
+
+/// `burn page when rate > 14.4 over 1h and 5m or rate > 6 over 6h and 30m`
+struct BurnSyntax {
+  struct Condition {
+    var range: TextRange
+    /// `>=` rather than `>`.
+    var isInclusive: Bool
+    var rate: ExprSyntax
+    var windows: [ExprSyntax]
+  }
+  var severity: NameSyntax
+  var conditions: [Condition]
+  var text: String
 }
 
 struct TemplateSyntax {

@@ -24,7 +24,8 @@ open class RowTask {
   /// what is open can end; what tells silence from speech stops here.
   open func inputEnded() {}
 
-  /// Keys and bytes held here and in what hangs on it, for `/metrics` and the memory limit.
+  /// Keys and bytes held here and by what stands behind, as far as that is in proportion to keys times windows; for `/metrics`
+  /// and the memory limit.
   open var stateSize: (keys: Int, bytes: Int) { (0, 0) }
 }
 
@@ -49,6 +50,8 @@ open class PartialTask: RowTask {
     partition: Int, watermark: Int64, emit: (PanePartial) -> Void
   ) {}
 
+  /// Keys (of the largest pane) and bytes in open panes, for `/metrics` and the memory limit.
+  open override var stateSize: (keys: Int, bytes: Int) { (0, 0) }
   /// Rows that were not taken because their pane held as many keys as it may.
   open var rowsOverLimit: Int { 0 }
 
