@@ -98,9 +98,9 @@ private struct Explainer {
       case .alert(let alert): add(alert, names, input: input)
       case .ordered(let ordered): add(ordered, names, input: input)
       case .pattern(let pattern): add(pattern, input: input)
+      case .slo(let slo): add(slo, names, input: input)
       case .detector(let detector): add(detector, names, input: input)
       case .anomaly(let anomaly): add(anomaly, input: input)
-      case .slo(let slo): add(slo, names, input: input)
       }
     }
     for (condition, child) in rows.branches { add(condition, child, names, input: input) }

@@ -14,12 +14,12 @@ public struct Explanation: Sendable {
     case window
     /// Finds the pattern of each row's message, in the rows' order.
     case cluster
+    /// Keeps an error budget, and how fast it burns.
+    case slo
     /// Brings rows into their order, at the owners of their keys.
     case order
     /// Finds what is out of the ordinary in each series.
     case detector
-    /// Keeps an error budget, and how fast it burns.
-    case slo
     case metric
     case alert
     case pattern

@@ -94,8 +94,8 @@ private struct TreePrinter {
     case .dispatch:
       "dispatch by \(node.title): one lookup a row for \(children[node.id]?.count ?? 0) filters"
     case .metric: "metric \(node.title)\(labels(node))"
-    case .source, .panes, .window, .alert, .cluster, .slo, .pattern, .order, .anomaly: "\(node.kind.rawValue) \(node.title)"
     case .detector: node.title
+    case .source, .panes, .window, .alert, .cluster, .slo, .pattern, .order, .anomaly: "\(node.kind.rawValue) \(node.title)"
     }
   }
 

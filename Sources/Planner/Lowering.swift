@@ -155,9 +155,9 @@ private final class Lowering {
       case .panes(let panes): set.consumers.append(aggregation(panes))
       case .ordered(let ordered): set.consumers.append(self.ordered(ordered))
       case .pattern(let pattern): set.consumers.append(self.pattern(pattern, rows, layout))
+      case .slo(let slo): set.consumers.append(self.slo(slo, layout))
       case .detector(let detector): set.consumers.append(self.detector(detector, layout))
       case .anomaly(let anomaly): set.consumers.append(self.anomaly(anomaly, rows, layout))
-      case .slo(let slo): set.consumers.append(self.slo(slo, layout))
       case .metric(let metric): set.consumers.append(self.metric(metric, rows, layout))
       case .alert(let alert): set.consumers.append(self.alert(alert, rows, layout))
       }

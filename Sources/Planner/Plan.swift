@@ -85,15 +85,15 @@ final class RowSetPlan {
     case source
     case window
     case ordered
-    case detected
     case slo
+    case detected
     case filter(TypedExpr)
   }
   enum Consumer {
     case panes(PanesPlan)
     case ordered(OrderedPlan)
-    case detector(DetectorPlan)
     case slo(SloPlan)
+    case detector(DetectorPlan)
     case pattern(PatternPlan)
     case anomaly(AnomalyPlan)
     case metric(MetricPlan)
@@ -108,9 +108,9 @@ final class RowSetPlan {
   weak var source: SourcePlan?
   weak var window: WindowPlan?
   weak var ordered: OrderedPlan?
+  weak var slo: SloPlan?
   /// Of a detector's own rows: which.
   weak var detector: DetectorPlan?
-  weak var slo: SloPlan?
   /// Columns computed for this set's rows, in order, and where to find them again.
   private(set) var computed: [(slot: Int, expression: TypedExpr)] = []
   private var slotOf: [TypedExpr: Int] = [:]
@@ -209,8 +209,8 @@ final class RowSetPlan {
     for child in children { child.rows.prune() }
     for case .panes(let panes) in consumers { for window in panes.windows { window.rows.prune() } }
     for case .ordered(let ordered) in consumers { ordered.rows.prune() }
-    for case .detector(let detector) in consumers { detector.rows.prune() }
     for case .slo(let slo) in consumers { slo.rows.prune() }
+    for case .detector(let detector) in consumers { detector.rows.prune() }
   }
 
   /// Notes that a rule depends on this set, and so on everything before it.

@@ -25,10 +25,10 @@ fileprivate indirect enum Binding {
   case carried(Binding, OrderedPlan, over: StreamRows)
   /// A column that an ordered operator adds.
   case clustered(Cluster.Output, OrderedPlan, name: String)
-  /// A column that a detector adds, by its place.
-  case detected(Int, DetectorPlan)
   /// A column that an SLO gives.
   case slo(SloColumn, SloPlan)
+  /// A column that a detector adds, by its place.
+  case detected(Int, DetectorPlan)
 }
 
 /// The rows of a stream, and its columns.
@@ -191,8 +191,8 @@ private struct PlanBuilder {
         }
       case .aggregate(let aggregation): aggregate(aggregation, &rows)
       case .cluster(let definition): cluster(definition, &rows)
-      case .detector(let definition): detector(definition, &rows)
       case .slo(let definition): slo(definition, name: stream.name, &rows)
+      case .detector(let definition): detector(definition, &rows)
       }
     }
     streams[index] = rows
@@ -274,6 +274,23 @@ private struct PlanBuilder {
     rows.names += TypedCluster.columnNames + definition.values.map(\.name)
   }
 
+  private mutating func slo(_ definition: TypedSlo, name: String, _ rows: inout StreamRows) {
+    let over = rows
+    let keys = definition.keys.map { slot(of: over.columns[$0], at: over.rows) }
+    let word = definition.isBad ? "bad" : "good"
+    let measure = slot(
+      definition.measure, at: over.rows, over.columns, name: definition.measure.columnName(over.names) ?? word)
+    let total = definition.total.map {
+      slot($0, at: over.rows, over.columns, name: $0.columnName(over.names) ?? "total")
+    }
+    let slo = SloPlan(
+      name: name, input: over.rows, definition: definition, keySlots: keys, measure: measure, total: total)
+    over.rows.consumers.append(.slo(slo))
+    rows.rows = slo.rows
+    rows.columns = slo.keySlots.map { .slot($0, slo.space.types[$0]) } + definition.outputs.map { .slo($0, slo) }
+    rows.names = definition.keys.map { over.names[$0] } + definition.outputs.map(\.name)
+  }
+
   /// The exchange over these rows by these keys whose operation fits, or a new one.
   private func ordered(
     _ rows: RowSetPlan, _ source: SourcePlan, _ keys: [Int], _ operation: OrderedPlan.Operation,
@@ -320,23 +337,6 @@ private struct PlanBuilder {
     }
     rows.columns += definition.columns.indices.map { .detected($0, detector) }
     rows.names += definition.columns.map(\.name)
-  }
-
-  private mutating func slo(_ definition: TypedSlo, name: String, _ rows: inout StreamRows) {
-    let over = rows
-    let keys = definition.keys.map { slot(of: over.columns[$0], at: over.rows) }
-    let word = definition.isBad ? "bad" : "good"
-    let measure = slot(
-      definition.measure, at: over.rows, over.columns, name: definition.measure.columnName(over.names) ?? word)
-    let total = definition.total.map {
-      slot($0, at: over.rows, over.columns, name: $0.columnName(over.names) ?? "total")
-    }
-    let slo = SloPlan(
-      name: name, input: over.rows, definition: definition, keySlots: keys, measure: measure, total: total)
-    over.rows.consumers.append(.slo(slo))
-    rows.rows = slo.rows
-    rows.columns = slo.keySlots.map { .slot($0, slo.space.types[$0]) } + definition.outputs.map { .slo($0, slo) }
-    rows.names = definition.keys.map { over.names[$0] } + definition.outputs.map(\.name)
   }
 
   /// The slot of an aggregate's value among its window's rows; its state is made when somebody first reads it.
@@ -401,7 +401,7 @@ private struct PlanBuilder {
         case .column, .constant: return resolved
         default: return .column(slot(of: columns[index], at: rows), type)
         }
-      case .slot, .aggregate, .carried, .clustered, .detected, .slo: return .column(slot(of: columns[index], at: rows), type)
+      case .slot, .aggregate, .carried, .clustered, .slo, .detected: return .column(slot(of: columns[index], at: rows), type)
       }
     }
   }
@@ -417,8 +417,8 @@ private struct PlanBuilder {
       return ordered.carry(slot(of: inner, at: over.rows))
     case .clustered(let output, let ordered, let name):
       return ordered.slot(of: output, name: name)
-    case .detected(let column, let detector): return detector.slot(of: column)
     case .slo(let output, let slo): return slo.slot(of: output)
+    case .detected(let column, let detector): return detector.slot(of: column)
     case .derived(let name, let expression, let over):
       return slot(expression, at: rows, over, name: name)
     }

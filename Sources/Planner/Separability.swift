@@ -88,13 +88,13 @@ private struct SeparabilityWalk {
       case .cluster(let cluster):
         if reason == nil { reason = self.reason(stream, rows.source, cluster.keys.map { rows.fields[$0] }) }
         rows.fields += (TypedCluster.columnNames + cluster.values.map(\.name)).map { _ in nil }
+      case .slo(let slo):
+        // By the keys of the windows below.
+        rows.fields = slo.keys.map { rows.fields[$0] } + slo.outputs.map { _ in nil }
       case .detector(let detector):
         let keys = detector.keys.map { rows.fields[$0] }
         if reason == nil, detector.isExchanged { reason = self.reason(stream, rows.source, keys) }
         rows.fields = (detector.isOwnRows ? keys : rows.fields) + detector.columns.map { _ in nil }
-      case .slo(let slo):
-        // By the keys of the windows below.
-        rows.fields = slo.keys.map { rows.fields[$0] } + slo.outputs.map { _ in nil }
       case .aggregate(let aggregation):
         let keys = aggregation.keys.map { rows.fields[$0] }
         if reason == nil { reason = self.reason(stream, rows.source, keys) }

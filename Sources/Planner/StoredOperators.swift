@@ -14,7 +14,9 @@ extension Plan {
     consumers.compactMap { if case .alert(let alert) = $0 { alert } else { nil } }
   }
 
-  var slos: [SloPlan] { consumers.compactMap { if case .slo(let slo) = $0 { slo } else { nil } } }
+  var slos: [SloPlan] {
+    consumers.compactMap { if case .slo(let slo) = $0 { slo } else { nil } }
+  }
 
   /// Those that have open episodes to keep.
   var anomalies: [AnomalyPlan] {

@@ -95,21 +95,6 @@ struct ProgramInvariants {
           require(value.number > 0, "number of \(value.name)")
           columns.append(TypedColumn(name: value.name, type: value.type, isNullable: true))
         }
-      case .detector(let detector):
-        require(detector.keys.allSatisfy(columns.indices.contains), "keys of \(detector.name)")
-        if let argument = detector.argument {
-          require(columns.indices.contains(argument) && columns[argument].type.isNumeric, "argument of \(detector.name)")
-        }
-        if let windowing {
-          require(Set(windowing.keyColumns).isSubset(of: detector.keys), "windows' keys of \(detector.name)")
-          require(!detector.isExchanged, "exchange of \(detector.name)")
-        }
-        if detector.isOwnRows {
-          require(windowing != nil, "windows of \(detector.name)")
-          columns = detector.keys.map { columns[$0] }
-          windowing = windowing.map { Windowing(window: $0.window, keyColumns: Array(columns.indices)) }
-        }
-        columns += detector.columns
       case .slo(let slo):
         require(windowing?.window.hopNanos == slo.stepNanos, "steps of \(stream.name)")
         require(windowing?.keyColumns == slo.keys, "keys of \(stream.name)")
@@ -129,6 +114,21 @@ struct ProgramInvariants {
           + slo.outputs.map { TypedColumn(name: $0.name, type: $0.type, isNullable: $0.isNullable) }
         windowing = Windowing(
           window: WindowSpec(sizeNanos: slo.stepNanos, hopNanos: slo.stepNanos), keyColumns: Array(slo.keys.indices))
+      case .detector(let detector):
+        require(detector.keys.allSatisfy(columns.indices.contains), "keys of \(detector.name)")
+        if let argument = detector.argument {
+          require(columns.indices.contains(argument) && columns[argument].type.isNumeric, "argument of \(detector.name)")
+        }
+        if let windowing {
+          require(Set(windowing.keyColumns).isSubset(of: detector.keys), "windows' keys of \(detector.name)")
+          require(!detector.isExchanged, "exchange of \(detector.name)")
+        }
+        if detector.isOwnRows {
+          require(windowing != nil, "windows of \(detector.name)")
+          columns = detector.keys.map { columns[$0] }
+          windowing = windowing.map { Windowing(window: $0.window, keyColumns: Array(columns.indices)) }
+        }
+        columns += detector.columns
       case .aggregate(let aggregation):
         let window = aggregation.window
         require(window.hopNanos > 0 && window.sizeNanos % window.hopNanos == 0, "window")

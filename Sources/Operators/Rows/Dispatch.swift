@@ -73,11 +73,14 @@ final class DispatchTask: RowTask {
   override func windowEnded(_ end: Int64) { for branch in branches { branch.windowEnded(end) } }
   override func windowSkipped(_ end: Int64) { for branch in branches { branch.windowSkipped(end) } }
   override func inputEnded() { for branch in branches { branch.inputEnded() } }
+  override var stateSize: (keys: Int, bytes: Int) {
+    branches.reduce((0, 0)) { sum, branch in
+      let size = branch.stateSize
+      return (max(sum.0, size.keys), sum.1 + size.bytes)
+    }
+  }
   override var isQuiet: Bool { branches.allSatisfy(\.isQuiet) }
   override var holdSince: Int64? { branches.compactMap(\.holdSince).min() }
-  override var stateSize: (keys: Int, bytes: Int) {
-    branches.map(\.stateSize).reduce((0, 0)) { (max($0.0, $1.keys), $0.1 + $1.bytes) }
-  }
 }
 
 /// Open-addressing map from a constant to its branch number; at most a quarter full, so a miss costs one probe as a rule.

@@ -53,9 +53,9 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
   case badMetric = "E0501"
   case labelNotKey = "E0502"
   case badCluster = "E0601"
-  case badDetector = "E0620"
   case badSlo = "E0801"
   case badBurn = "E0802"
+  case badDetector = "E0620"
   case unused = "W0001"
   case ratioAboveOne = "W0002"
   case neverTrue = "W0003"
@@ -120,9 +120,9 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
     case .badMetric: "a metric cannot be computed"
     case .labelNotKey: "a label changes with the value"
     case .badCluster: "patterns of texts cannot be found so"
-    case .badDetector: "a detector cannot work so"
     case .badSlo: "an SLO cannot be kept so"
     case .badBurn: "a burn condition makes no sense"
+    case .badDetector: "a detector cannot work so"
     case .unused: "a declaration is never used"
     case .ratioAboveOne: "a ratio is compared with a number above 1"
     case .neverTrue: "a condition can never be true"
@@ -186,7 +186,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
     case .unknownDeclaration:
       """
-      A rule file consists of `let`, `source`, `stream`, `metric`, `alert`, `pattern`, `slo` and `anomaly` declarations.
+      A rule file consists of `let`, `source`, `stream`, `metric`, `alert`, `pattern`, `anomaly` and `slo` declarations.
       """
     case .unknownItem:
       """

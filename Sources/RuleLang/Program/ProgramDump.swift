@@ -89,12 +89,12 @@ extension TypedProgram {
       case .cluster(let cluster):
         lines.append("  | \(cluster.text(columns: columns))")
         columns += TypedCluster.columnNames + cluster.values.map(\.name)
-      case .detector(let detector):
-        lines.append("  | \(detector.text(columns: columns))")
-        columns = (detector.isOwnRows ? detector.keys.map { columns[$0] } : columns) + detector.columns.map(\.name)
       case .slo(let slo):
         lines.append("  | \(slo.text(columns: columns))")
         columns = slo.keys.map { columns[$0] } + slo.outputs.map(\.name)
+      case .detector(let detector):
+        lines.append("  | \(detector.text(columns: columns))")
+        columns = (detector.isOwnRows ? detector.keys.map { columns[$0] } : columns) + detector.columns.map(\.name)
       case .aggregate(let aggregation):
         let keys = aggregation.keys.map { columns[$0] }
         let limit = aggregation.keyLimit.map { " limit \($0) keys" } ?? ""

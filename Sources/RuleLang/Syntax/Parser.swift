@@ -230,7 +230,7 @@ struct Parser {
       _ = unexpected(
         "a declaration",
         hint: kind == .rightBrace
-          ? "this `}` closes nothing" : "declarations: let, source, stream, metric, alert, pattern, slo, anomaly")
+          ? "this `}` closes nothing" : "declarations: let, source, stream, metric, alert, pattern, anomaly, slo")
       return nil
     }
     guard current.startsLine else {
@@ -242,7 +242,7 @@ struct Parser {
     reporter.report(
       .unknownDeclaration, "unknown declaration `\(word)`", at: currentRange,
       hint: meant.map { "did you mean `\($0.rawValue)`?" }
-        ?? "declarations: let, source, stream, metric, alert, pattern, slo, anomaly")
+        ?? "declarations: let, source, stream, metric, alert, pattern, anomaly, slo")
     let shape = ahead(2).kind
     return ahead(1).kind == .identifier && (shape == .equal || shape == .leftBrace) ? meant : nil
   }
@@ -253,7 +253,7 @@ struct Parser {
     if Keyword.laterDeclarations.contains(word) {
       throw fail(
         .notInThisVersion, "this version has no `\(word.rawValue)` declarations", at: currentRange,
-        hint: "let, source, stream, metric, alert, pattern, slo and anomaly are there")
+        hint: "let, source, stream, metric, alert, pattern, anomaly and slo are there")
     }
     advance()
     switch word {
@@ -275,12 +275,12 @@ struct Parser {
       program.metrics.append(try metric())
     case .pattern:
       program.patterns.append(try pattern())
+    case .slo:
+      program.streams.append(try slo())
     case .anomaly:
       let stream = try stream()
       program.anomalies.append(AnomalySyntax(name: stream.name, stream: program.streams.count))
       program.streams.append(stream)
-    case .slo:
-      program.streams.append(try slo())
     default:
       program.alerts.append(try alert())
     }

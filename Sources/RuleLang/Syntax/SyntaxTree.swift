@@ -82,9 +82,9 @@ enum StageSyntax {
   case window(WindowSyntax)
   case aggregate([AssignmentSyntax], range: TextRange)
   case cluster(ClusterSyntax)
-  case detector(DetectorSyntax)
   /// The body of an `slo` declaration, which is a stream with this one stage behind its `where`.
   case slo(SloSyntax)
+  case detector(DetectorSyntax)
   /// A stage that did not parse or that this version does not have.
   case broken
 }

@@ -32,7 +32,7 @@ enum Keyword: String, Sendable, CaseIterable {
   case none = ""
   case and, or, not, between, `in`, `is`, null, `true`, `false`, `where`
   // Declarations.
-  case `let`, source, stream, metric, alert, pattern, slo, anomaly
+  case `let`, source, stream, metric, alert, pattern, anomaly, slo
   case test, table
   // Stages.
   case derive, window, aggregate, cluster
@@ -64,7 +64,7 @@ enum Keyword: String, Sendable, CaseIterable {
     }
   }
 
-  static let declarations: [Keyword] = [.let, .source, .stream, .metric, .alert, .pattern, .slo, .anomaly]
+  static let declarations: [Keyword] = [.let, .source, .stream, .metric, .alert, .pattern, .anomaly, .slo]
   /// Declarations of the language that this version does not have.
   static let laterDeclarations: Set<Keyword> = [.test, .table]
   var isDeclaration: Bool {
