@@ -136,7 +136,7 @@ struct ZScoreReference {
       var score = smoothed[index]
       if let step = definition.normalStep {
         let before = Self.weighted(Array(smoothed.dropLast()), step: step)
-        score = index >= 2 ? (smoothed[index] - before.mean) / max(before.deviation, 0.02 * before.mean + 1e-6) : 0
+        score = index >= 2 ? (smoothed[index] - before.mean) / max(before.deviation, 0.1) : 0
       }
       verdicts.append((score, expected, deviation))
     }
