@@ -285,6 +285,7 @@ extension RuleSetChange {
       if had == nil {
         start = .newWindow
         if needed > lookback { gap += needed }
+        gap += part.mixedPaneNanos(before, cutBy: window.spec)
       } else if !missing.isEmpty {
         start = .newAggregates(missing.map(\.id))
         gap += part.lookbackNanos(of: Set(missing.map(\.id)))

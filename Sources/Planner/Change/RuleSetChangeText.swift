@@ -101,6 +101,7 @@ extension RuleSetChange.Operator {
 
   private var lossText: String {
     let of = RuleSetChange.list(losers)
+    if kind == "cluster" { return "what was learnt for \(of): patterns are new once more, under the same ids" }
     return kind == "alert"
       ? "pending and firing alerts of \(of) start anew; those that fire are not resolved, they fire again or stay silent"
       : "the open windows of \(of)"

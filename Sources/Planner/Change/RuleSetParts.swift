@@ -29,6 +29,8 @@ struct RuleSetParts {
     var below: String?
     var belowSpec: WindowSpec?
     var upstreamNanos: Int64 = 0
+    /// Of windows: how long their panes are.
+    var paneNanos: Int64 = 0
     var level: Int
     var family: Int64
     var rules: Set<String>
@@ -166,7 +168,7 @@ struct RuleSetParts {
         deepFacets: panes.input.belowFacets, source: source.definition.name,
         sourceFacets: source.definition.identityFacets(reading: panes.fields),
         below: panes.input.window?.panes?.operatorID, belowSpec: panes.input.window?.spec,
-        upstreamNanos: panes.input.window?.reachNanos ?? 0, level: panes.level, family: panes.family,
+        upstreamNanos: panes.input.window?.reachNanos ?? 0, paneNanos: panes.paneNanos, level: panes.level, family: panes.family,
         rules: panes.users, states: states,
         windows: panes.windows.map { window in
           Window(
@@ -200,5 +202,18 @@ extension RuleSetParts.Operator {
     PaneAggregation.lookbackNanos(
       functions: states.filter { ids?.contains($0.id) ?? true }.map(\.function),
       windowNanos: windows.map(\.spec.sizeNanos))
+  }
+}
+
+extension RuleSetParts.Operator {
+  /// How long panes of the old length may still be open, and new ones be put together with them, when windows would cut
+  /// those in two: the windows begin behind them. 0 when they do not.
+  func mixedPaneNanos(_ before: RuleSetParts.Operator, cutBy window: WindowSpec) -> Int64 {
+    guard paneNanos > 0, before.paneNanos > 0, paneNanos != before.paneNanos else { return 0 }
+    let (common, overflow) = (paneNanos / greatestCommonDivisor(paneNanos, before.paneNanos))
+      .multipliedReportingOverflow(by: before.paneNanos)
+    // Panes that fit together with none are left out.
+    let mixed = overflow ? before.paneNanos : common
+    return window.sizeNanos % mixed == 0 && window.hopNanos % mixed == 0 ? 0 : mixed
   }
 }

@@ -24,6 +24,8 @@ final class SourceShard {
   private(set) var levelWatermarks: [Int64]
   private let broadcast: (Message) throws -> Void
   private let isCommitted: Bool
+  /// See `EngineOptions.alignsBarriers`.
+  private let isAligned: Bool
   private let resume: ResumePoint?
   /// While rows are read again from here, windows before it are not whole: there is no way back behind it.
   private let needsFloor: Int64
@@ -36,10 +38,12 @@ final class SourceShard {
 
   init(
     graph: Graph, source: Int, context: TaskContext, merger: OutputMerger, partitions: [Int],
-    resume: ResumePoint?, isRestored: Bool, isCommitted: Bool, broadcast: @escaping (Message) throws -> Void
+    resume: ResumePoint?, isRestored: Bool, isCommitted: Bool, isAligned: Bool,
+    broadcast: @escaping (Message) throws -> Void
   ) {
     self.resume = resume
     self.isCommitted = isCommitted
+    self.isAligned = isAligned
     self.source = source
     shard = context.shard
     self.context = context
@@ -138,7 +142,7 @@ final class SourceShard {
   /// At a barrier all shards of a source have advanced equally far, and every record up to there has been
   /// handed on: what is left to store is the way back by reading again.
   func encode(into writer: StateWriter) {
-    precondition(context.output.isEmpty, "records wait behind an aligned barrier")
+    precondition(!isAligned || context.output.isEmpty, "records wait behind an aligned barrier")
     writer.append(UInt16(1))
     writer.append(points.last?.emittedThrough ?? beforeAllTime)
     writer.append(points.last?.neededSince ?? beforeAllTime)

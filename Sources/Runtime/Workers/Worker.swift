@@ -60,7 +60,7 @@ final class Worker: @unchecked Sendable {
           partitions: engine.partitionSources.indices.filter {
             engine.partitionSources[$0] == source
           }, resume: resume[source], isRestored: self.restored[source] != nil, isCommitted: engine.options.isLive,
-          broadcast: { [unowned self] in try self.broadcast($0) }))
+          isAligned: engine.options.alignsBarriers, broadcast: { [unowned self] in try self.broadcast($0) }))
     }
   }
 
