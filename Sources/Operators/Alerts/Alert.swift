@@ -120,6 +120,19 @@ final class AlertTask: RowTask {
     active[key] = isOver ? nil : instance
   }
 
+  /// Its records show what it reads: nothing of it can be missing.
+  override func lack(_ slots: Set<Int>) -> Bool {
+    var read = [definition.condition] + (definition.keys + definition.values).map(\.slot)
+    for template in definition.labels + definition.annotations {
+      for case .slot(let slot, _) in template.parts { read.append(slot) }
+    }
+    return read.contains { slots.contains($0) }
+  }
+
+  override func windowSkipped(_ end: Int64) {
+    if !active.isEmpty { active = active.filter { !$0.value.state.isPending } }
+  }
+
   override func windowEnded(_ end: Int64) {
     guard !active.isEmpty else { return }
     let missing = active.filter { $0.value.seen < end }.keys

@@ -43,6 +43,10 @@ struct RuleSetParts {
     /// Aggregates that it gives, by `PaneAggregation.State.id`.
     var states: Set<String>
     var rules: Set<String>
+    /// By rule, and by the id of each operator whose windows take its rows: the aggregates that it cannot do without.
+    var needs: [String: Set<String>]
+    /// Rules by operator over its rows.
+    var above: [String: Set<String>]
   }
 
   var rules: [Rule] = []
@@ -171,9 +175,11 @@ struct RuleSetParts {
         upstreamNanos: panes.input.window?.reachNanos ?? 0, paneNanos: panes.paneNanos, level: panes.level, family: panes.family,
         rules: panes.users, states: states,
         windows: panes.windows.map { window in
-          Window(
+          var needs = WindowNeeds(window, panes)
+          needs.visit(window.rows, behind: [])
+          return Window(
             spec: window.spec, states: Set(window.outputs.map { panes.states[$0.output.state].id }),
-            rules: window.users)
+            rules: window.users, needs: needs.states, above: needs.above)
         }))
   }
 
@@ -196,6 +202,50 @@ struct RuleSetParts {
   }
 }
 
+/// What each reader of a window's rows needs of its aggregates, `where` on the way to it included: what
+/// `RowTask.lack` finds out of the graph.
+private struct WindowNeeds {
+  private let window: WindowPlan
+  private let panes: PanesPlan
+  private(set) var states: [String: Set<String>] = [:]
+  private(set) var above: [String: Set<String>] = [:]
+
+  init(_ window: WindowPlan, _ panes: PanesPlan) {
+    self.window = window
+    self.panes = panes
+  }
+
+  mutating func visit(_ rows: RowSetPlan, behind conditions: Set<Int>) {
+    func need(_ reader: String, _ slots: [Int]) {
+      let bases = slots.reduce(into: conditions) { $0.formUnion(rows.space.bases[$1]) }
+      for base in bases {
+        guard case .output(let number) = rows.space.kinds[base] else { continue }
+        states[reader, default: []].insert(panes.states[window.outputs[number].output.state].id)
+      }
+    }
+    for consumer in rows.consumers {
+      switch consumer {
+      case .metric(let metric): need(metric.definition.name, metric.labels + [metric.value])
+      case .alert(let alert):
+        var slots = [alert.condition] + alert.keys.map(\.slot) + alert.values.map(\.slot)
+        for template in alert.labels + alert.annotations {
+          for case .slot(let slot, _) in template.parts { slots.append(slot) }
+        }
+        need(alert.definition.name, slots)
+      case .panes(let next):
+        let upstream = next.input.window?.keySlots ?? []
+        need(next.operatorID, next.keySlots + next.states.flatMap { [$0.argument, $0.filter].compactMap { $0 } } + upstream)
+        above[next.operatorID] = next.users
+      // Neither stands behind windows.
+      case .pattern, .ordered: break
+      }
+    }
+    for child in rows.children {
+      visit(child.rows, behind: conditions.union(rows.space.bases(of: child.condition)))
+    }
+  }
+}
+
 extension RuleSetParts.Operator {
   /// How far back before a window the values of these of its states reach; of all when nil.
   func lookbackNanos(of ids: Set<String>? = nil) -> Int64 {
@@ -215,5 +265,22 @@ extension RuleSetParts.Operator {
     // Panes that fit together with none are left out.
     let mixed = overflow ? before.paneNanos : common
     return window.sizeNanos % mixed == 0 && window.hopNanos % mixed == 0 ? 0 : mixed
+  }
+}
+
+extension RuleSetParts.Window {
+  /// The window as those read it that need aggregates of which nothing is known, and as all others do.
+  func divided(known: Set<String>) -> [RuleSetParts.Window] {
+    func isWaiting(_ reader: String) -> Bool { !(needs[reader] ?? []).isSubset(of: known) }
+    let waitingAbove = above.filter { isWaiting($0.key) }
+    let waiting = rules.filter(isWaiting).union(waitingAbove.values.joined())
+    if waiting.isEmpty || waiting == rules { return [self] }
+    var parts = [self, self]
+    parts[0].rules.subtract(waiting)
+    parts[0].states.formIntersection(known)
+    parts[0].above = above.filter { waitingAbove[$0.key] == nil }
+    parts[1].rules = waiting
+    parts[1].above = waitingAbove
+    return parts
   }
 }

@@ -85,6 +85,8 @@ import Testing
       plan.isTold = true
       let (verdict, result) = try HistoryBlock(place[0]).run(plan)
       print("\(plan)\n\(result.story.joined(separator: "\n"))")
+      let given = try HistoryBlock(place[0])
+      print(Set(given.expected.lines).subtracting(result.lines).sorted().prefix(200).joined(separator: "\n"))
       for (what, times) in result.happened.sorted(by: { $0.key.rawValue < $1.key.rawValue }) { print("  \(times)  \(what.rawValue)") }
       #expect(verdict.problem == nil)
     }
