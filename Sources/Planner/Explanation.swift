@@ -14,12 +14,19 @@ public struct Explanation: Sendable {
     case window
     /// Finds the pattern of each row's message, in the rows' order.
     case cluster
+    /// Keeps an error budget, and how fast it burns.
+    case slo
+    /// Brings rows into their order, at the owners of their keys.
+    case order
+    /// Finds what is out of the ordinary in each series.
+    case detector
     case metric
     case alert
     case pattern
+    case anomaly
 
     /// Whether it is the end of a rule rather than a step that rules may share.
-    public var isRule: Bool { self == .metric || self == .alert || self == .pattern }
+    public var isRule: Bool { self == .metric || self == .alert || self == .pattern || self == .anomaly }
   }
 
   /// Something to know of a node. The name is a member of the JSON, and a label in the text.

@@ -89,7 +89,11 @@ extension Explanation {
     case .panes: ", style=filled, fillcolor=\"#fdf2cf\""
     case .window: ", style=filled, fillcolor=\"#e4f2dc\""
     case .cluster: ", style=filled, fillcolor=\"#eadcf4\""
+    case .slo: ", style=filled, fillcolor=\"#f7e3cf\""
+    case .order: ""
+    case .detector: ", style=filled, fillcolor=\"#fbe3cf\""
     case .metric, .pattern: ", shape=ellipse"
+    case .anomaly: ", shape=octagon"
     case .alert: ", shape=octagon, style=filled, fillcolor=\"#f9dcd9\""
     }
   }

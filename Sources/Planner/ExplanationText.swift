@@ -94,7 +94,8 @@ private struct TreePrinter {
     case .dispatch:
       "dispatch by \(node.title): one lookup a row for \(children[node.id]?.count ?? 0) filters"
     case .metric: "metric \(node.title)\(labels(node))"
-    case .source, .panes, .window, .alert, .cluster, .pattern: "\(node.kind.rawValue) \(node.title)"
+    case .detector: node.title
+    case .source, .panes, .window, .alert, .cluster, .slo, .pattern, .order, .anomaly: "\(node.kind.rawValue) \(node.title)"
     }
   }
 
@@ -125,7 +126,9 @@ private struct TreePrinter {
     switch kind {
     case .dispatch: "dispatches"
     case .panes: "panes"
-    case .source, .filter, .window, .metric, .alert, .cluster, .pattern: "\(kind.rawValue)s"
+    case .anomaly: "anomalies"
+    case .order: "exchanges of rows"
+    case .source, .filter, .window, .metric, .alert, .cluster, .slo, .pattern, .detector: "\(kind.rawValue)s"
     }
   }
 
@@ -135,7 +138,7 @@ private struct TreePrinter {
     case .panes: fact.name != "keys" && fact.name != "pane"
     case .alert: fact.name != "values" && fact.value != .text("0s")
     case .metric, .dispatch: false
-    case .source, .filter, .window, .cluster, .pattern: true
+    case .source, .filter, .window, .cluster, .slo, .pattern, .order, .detector, .anomaly: true
     }
   }
 

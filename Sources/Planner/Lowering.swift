@@ -155,6 +155,9 @@ private final class Lowering {
       case .panes(let panes): set.consumers.append(aggregation(panes))
       case .ordered(let ordered): set.consumers.append(self.ordered(ordered))
       case .pattern(let pattern): set.consumers.append(self.pattern(pattern, rows, layout))
+      case .slo(let slo): set.consumers.append(self.slo(slo, layout))
+      case .detector(let detector): set.consumers.append(self.detector(detector, layout))
+      case .anomaly(let anomaly): set.consumers.append(self.anomaly(anomaly, rows, layout))
       case .metric(let metric): set.consumers.append(self.metric(metric, rows, layout))
       case .alert(let alert): set.consumers.append(self.alert(alert, rows, layout))
       }
@@ -204,7 +207,22 @@ private final class Lowering {
       values: alert.values.map { named($0.name, $0.slot, rows, layout) },
       windowNanos: alert.windowNanos)
     lowered.operatorID = alert.operatorID
+    lowered.isBurn = alert.definition.burn != nil
     return lowered
+  }
+
+  private func slo(_ slo: SloPlan, _ input: Layout) -> Slo {
+    let definition = slo.definition
+    return Slo(
+      name: slo.name, operatorID: slo.operatorID, keySlots: slo.inputKeySlots.map { input.place($0) },
+      keyTypes: slo.keySlots.map { slo.space.types[$0].physical },
+      measure: Slo.Measure(
+        slot: input.place(slo.measure), total: slo.total.map { input.place($0) }, isBad: definition.isBad,
+        isWhole: [slo.measure, slo.total].allSatisfy { $0.map { slo.input.space.types[$0] != .float } ?? true }),
+      budget: sloBudget(definition.objective), period: definition.period, stepNanos: definition.stepNanos,
+      burnWindows: definition.burnWindows, idleNanos: definition.idleNanos,
+      exhaustionNanos: definition.exhaustionNanos, outputs: slo.outputs.map(\.output),
+      computedSlots: layout(of: slo.rows).computed, rows: rowSet(slo.rows))
   }
 
   // MARK: Ordered operators
@@ -219,10 +237,42 @@ private final class Lowering {
         OrderedExchange.Carried(
           slot: input.place($0), type: space.types[$0].physical, identity: space.identities[$0])
       }, keys: keys,
-      operation: Cluster(
-        options: PatternOptions(ordered.definition),
-        message: ordered.carried.firstIndex(of: ordered.messageSlot) ?? 0, outputs: ordered.outputs.map(\.output)),
+      operation: operation(ordered),
       computedSlots: layout(of: ordered.rows).computed, rows: rowSet(ordered.rows))
+  }
+
+  private func operation(_ ordered: OrderedPlan) -> (any OrderedOperator)? {
+    switch ordered.operation {
+    case .cluster(let definition, let messageSlot):
+      Cluster(
+        options: PatternOptions(definition), message: ordered.carried.firstIndex(of: messageSlot) ?? 0,
+        outputs: ordered.outputs.map(\.output))
+    case .order: nil
+    }
+  }
+
+  private func detector(_ plan: DetectorPlan, _ layout: Layout) -> DetectorStage {
+    let space = plan.input.space
+    return DetectorStage(
+      operatorID: plan.operatorID, detector: makeDetector(plan.spec, plan.definition.settings),
+      keySlots: plan.keySlots.map { layout.place($0) }, keyTypes: plan.keySlots.map { space.types[$0].physical },
+      ownerSlots: plan.ownerSlots.map { layout.place($0) }, argument: plan.argumentSlot.map { layout.place($0) },
+      argumentType: plan.argumentSlot.map { space.types[$0] },
+      outputs: plan.definition.columns.indices.map { plan.outputs[$0].map { layout.place($0) } },
+      outputTypes: plan.definition.columns.map(\.type.physical), slotTypes: layout.types,
+      seriesMax: plan.definition.seriesMax, forgetNanos: plan.definition.settings.nanos("forget", in: plan.spec),
+      rows: rowSet(plan.rows))
+  }
+
+  private func anomaly(_ plan: AnomalyPlan, _ rows: RowSetPlan, _ layout: Layout) -> Anomaly {
+    let owners = rows.window?.keySlots ?? rows.ordered?.ownerSlots ?? []
+    return Anomaly(
+      name: plan.definition.name, operatorID: plan.operatorID, rule: rank(plan.definition.name),
+      labels: plan.labels.map { named($0.name, $0.slot, rows, layout) }, ownerSlots: owners.map { layout.place($0) },
+      flag: plan.flag.map { layout.place($0) }, values: plan.values.map { named($0.name, $0.slot, rows, layout) },
+      windowNanos: plan.window?.sizeNanos ?? 0,
+      missingNanos: plan.flag == nil ? 0 : (plan.window?.hopNanos ?? 0) * Anomaly.missingWindowsMax,
+      offset: plan.offset.map { layout.place($0) })
   }
 
   private func pattern(_ pattern: PatternPlan, _ rows: RowSetPlan, _ layout: Layout) -> PatternRecord {
@@ -244,7 +294,7 @@ private final class Lowering {
         outputs: window.outputs.map(\.output), computedSlots: rows.computed,
         rows: rowSet(window.rows))
     }
-    let upstream = panes.input.window
+    let upstream = panes.input.baseWindow
     let ordered = panes.input.ordered
     var aggregation = PaneAggregation(
       exchange: panes.number, paneNanos: panes.paneNanos,
@@ -258,8 +308,8 @@ private final class Lowering {
       },
       windows: windows, inputTypes: upstream == nil && ordered == nil ? [] : input.types,
       isOverWindows: upstream != nil || ordered != nil,
-      upstreamKeySlots: (upstream?.keySlots ?? ordered.map { [$0.partitionSlot, $0.offsetSlot] } ?? []).map { input.place($0) },
-      upstreamNanos: upstream?.reachNanos ?? 0)
+      upstreamKeySlots: (panes.input.rowKeySlots ?? ordered.map { [$0.partitionSlot, $0.offsetSlot] } ?? []).map { input.place($0) },
+      upstreamNanos: panes.input.reachNanos)
     aggregation.operatorID = panes.operatorID
     // Rows of windows are as many as those windows have keys.
     if upstream == nil { aggregation.keyLimit = panes.keyLimit ?? keyLimit }
@@ -272,7 +322,7 @@ extension WindowPlan {
   /// How far back in the source's time a row of these windows reaches.
   var reachNanos: Int64 {
     guard let panes else { return spec.sizeNanos }
-    let before = panes.input.window?.reachNanos ?? 0
+    let before = panes.input.reachNanos
     // Not through `aggregation(panes)`: that lowers what stands behind these windows, us included.
     let lookback = PaneAggregation.lookbackNanos(
       functions: panes.states.map(\.function), windowNanos: panes.windows.map(\.spec.sizeNanos))

@@ -43,6 +43,13 @@ final class SlotNames {
     findAmbiguous()
   }
 
+  init(_ slo: SloPlan, over names: SlotNames) {
+    space = slo.space
+    upstream = (names, slo.inputKeySlots)
+    collect(slo.rows)
+    findAmbiguous()
+  }
+
   private func findAmbiguous() {
     var meaning: [String: String] = [:]
     for (slot, name) in space.names.enumerated() {

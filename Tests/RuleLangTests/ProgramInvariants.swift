@@ -95,6 +95,40 @@ struct ProgramInvariants {
           require(value.number > 0, "number of \(value.name)")
           columns.append(TypedColumn(name: value.name, type: value.type, isNullable: true))
         }
+      case .slo(let slo):
+        require(windowing?.window.hopNanos == slo.stepNanos, "steps of \(stream.name)")
+        require(windowing?.keyColumns == slo.keys, "keys of \(stream.name)")
+        check(slo.measure, columns)
+        if let total = slo.total {
+          check(total, columns)
+          require(total.type.isNumeric && slo.measure.type.isNumeric, "amounts of \(stream.name)")
+        } else {
+          require(slo.measure.type == .bool, "slices of \(stream.name)")
+        }
+        require(slo.objective > 0 && sloBudget(slo.objective) > 0, "objective of \(stream.name)")
+        require(slo.burnWindows == Set(slo.burnWindows).sorted() && !slo.burnWindows.isEmpty, "burn windows")
+        require(slo.burnWindows.allSatisfy { $0 % slo.stepNanos == 0 && $0 / slo.stepNanos <= SloLimits.stepsMax }, "steps")
+        require(slo.burnWindows.contains(slo.idleNanos) && slo.burnWindows.contains(slo.exhaustionNanos), "windows")
+        columns =
+          slo.keys.map { columns[$0] }
+          + slo.outputs.map { TypedColumn(name: $0.name, type: $0.type, isNullable: $0.isNullable) }
+        windowing = Windowing(
+          window: WindowSpec(sizeNanos: slo.stepNanos, hopNanos: slo.stepNanos), keyColumns: Array(slo.keys.indices))
+      case .detector(let detector):
+        require(detector.keys.allSatisfy(columns.indices.contains), "keys of \(detector.name)")
+        if let argument = detector.argument {
+          require(columns.indices.contains(argument) && columns[argument].type.isNumeric, "argument of \(detector.name)")
+        }
+        if let windowing {
+          require(Set(windowing.keyColumns).isSubset(of: detector.keys), "windows' keys of \(detector.name)")
+          require(!detector.isExchanged, "exchange of \(detector.name)")
+        }
+        if detector.isOwnRows {
+          require(windowing != nil, "windows of \(detector.name)")
+          columns = detector.keys.map { columns[$0] }
+          windowing = windowing.map { Windowing(window: $0.window, keyColumns: Array(columns.indices)) }
+        }
+        columns += detector.columns
       case .aggregate(let aggregation):
         let window = aggregation.window
         require(window.hopNanos > 0 && window.sizeNanos % window.hopNanos == 0, "window")

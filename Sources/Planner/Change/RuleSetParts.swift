@@ -70,9 +70,16 @@ struct RuleSetParts {
       case .metric(let metric): add(metric, rows, source, names)
       case .alert(let alert): add(alert, rows, source, names)
       case .pattern(let pattern): add(pattern, rows, source, names)
+      case .anomaly(let anomaly): add(anomaly, rows, source, names)
+      case .detector(let detector):
+        add(detector, source, names)
+        visit(detector.rows, source, names)
       case .ordered(let ordered):
         add(ordered, source, names)
         visit(ordered.rows, source, SlotNames(ordered, over: names))
+      case .slo(let slo):
+        add(slo, source, names)
+        visit(slo.rows, source, SlotNames(slo, over: names))
       case .panes(let panes):
         add(panes, source, names)
         for window in panes.windows { visit(window.rows, source, SlotNames(window, over: names)) }
@@ -128,19 +135,44 @@ struct RuleSetParts {
       for case .slot(let slot, _) in template.parts { slots.append(slot) }
     }
     let labels = alert.keys.map(\.name)
+    let isBurn = definition.burn != nil
+    if isBurn {
+      facets = facets.map { Facet("\(definition.severity): \($0.name)", $0.identity, $0.text) }
+      facets += rows.slo?.objectiveFacets ?? []
+    }
     facets += depends(on: rows, slots, labels: labels, names)
-    rules.append(
+    add(
       Rule(
-        name: definition.name, kind: "alert", facets: facets, source: source.definition.name,
+        name: definition.name, kind: isBurn ? "slo" : "alert", facets: facets, source: source.definition.name,
         sourceFacets: sourceFacets(rows, slots, source)))
     let fields = rows.fields(behind: [alert.condition] + alert.keys.map(\.slot))
     operators.append(
       Operator(
-        id: alert.operatorID, kind: "alert", title: "alert \(definition.name)",
-        facets: alert.conditionFacets(over: rows, names) + rows.ownFacets(names, labels: labels), deepFacets: rows.belowFacets,
+        id: alert.operatorID, kind: "alert",
+        title: isBurn ? "burn alert \(definition.name) \(definition.severity)" : "alert \(definition.name)",
+        facets: (isBurn ? [] : alert.conditionFacets(over: rows, names)) + rows.ownFacets(names, labels: labels), deepFacets: rows.belowFacets,
         source: source.definition.name, sourceFacets: source.definition.identityFacets(reading: fields),
-        below: rows.window?.panes?.operatorID, level: 0, family: 1, rules: [definition.name], states: [],
-        windows: []))
+        below: rows.slo?.operatorID ?? rows.window?.panes?.operatorID, level: 0, family: 1, rules: [definition.name],
+        states: [], windows: []))
+  }
+
+  /// An SLO's alerts are one rule.
+  private mutating func add(_ rule: Rule) {
+    guard rule.kind == "slo", let known = rules.firstIndex(where: { $0.name == rule.name && $0.kind == rule.kind }) else {
+      return rules.append(rule)
+    }
+    let names = Set(rules[known].facets.map(\.name))
+    rules[known].facets += rule.facets.filter { !names.contains($0.name) }
+  }
+
+  private mutating func add(_ slo: SloPlan, _ source: SourcePlan, _ names: SlotNames) {
+    operators.append(
+      Operator(
+        id: slo.operatorID, kind: "slo", title: "slo \(slo.name)", facets: slo.countFacets + slo.input.ownFacets(names),
+        deepFacets: slo.input.belowFacets, source: source.definition.name,
+        sourceFacets: source.definition.identityFacets(reading: slo.fields),
+        below: slo.input.slo?.operatorID ?? slo.input.window?.panes?.operatorID, level: 0, family: 1, rules: slo.users,
+        states: [], windows: []))
   }
 
   private mutating func add(_ pattern: PatternPlan, _ rows: RowSetPlan, _ source: SourcePlan, _ names: SlotNames) {
@@ -152,10 +184,46 @@ struct RuleSetParts {
         sourceFacets: sourceFacets(rows, slots, source)))
   }
 
+  private mutating func add(_ anomaly: AnomalyPlan, _ rows: RowSetPlan, _ source: SourcePlan, _ names: SlotNames) {
+    let name = anomaly.definition.name
+    let slots = anomaly.labels.map(\.slot) + [anomaly.flag].compactMap { $0 } + anomaly.values.map(\.slot)
+    let labels = anomaly.labels.map(\.name)
+    var facets = depends(on: rows, slots, labels: labels, names)
+    facets.append(
+      Facet(
+        "values", anomaly.values.map { "\($0.name) \(rows.space.identities[$0.slot])" }.joined(separator: " "),
+        anomaly.values.map(\.name).joined(separator: ", ")))
+    rules.append(
+      Rule(
+        name: name, kind: "anomaly", facets: facets, source: source.definition.name,
+        sourceFacets: sourceFacets(rows, slots, source)))
+    guard anomaly.keepsState else { return }
+    let fields = rows.fields(behind: anomaly.labels.map(\.slot) + [anomaly.flag].compactMap { $0 })
+    operators.append(
+      Operator(
+        id: anomaly.operatorID, kind: "anomaly", title: "anomaly \(name)", facets: rows.ownFacets(names, labels: labels),
+        deepFacets: rows.belowFacets, source: source.definition.name,
+        sourceFacets: source.definition.identityFacets(reading: fields), below: rows.window?.panes?.operatorID, level: 0,
+        family: 1, rules: [name], states: [], windows: []))
+  }
+
+  private mutating func add(_ detector: DetectorPlan, _ source: SourcePlan, _ names: SlotNames) {
+    let fields = detector.input.fields(behind: detector.keySlots + [detector.argumentSlot].compactMap { $0 })
+    operators.append(
+      Operator(
+        id: detector.operatorID, kind: "detector", title: detector.title(names),
+        facets: [detector.facet(names)] + detector.input.ownFacets(names), deepFacets: detector.input.belowFacets,
+        source: source.definition.name, sourceFacets: source.definition.identityFacets(reading: fields),
+        below: detector.input.window?.panes?.operatorID, level: 0, family: 1, rules: detector.users, states: [],
+        windows: []))
+  }
+
   private mutating func add(_ ordered: OrderedPlan, _ source: SourcePlan, _ names: SlotNames) {
     operators.append(
       Operator(
-        id: ordered.operatorID, kind: "cluster", title: "cluster \(ordered.title(names))",
+        id: ordered.operatorID, kind: ordered.operation.word,
+        title: ordered.operation.word == "order" ? "rows of \(source.definition.name) in order \(ordered.title(names))"
+          : "cluster \(ordered.title(names))",
         facets: [ordered.optionsFacet(names)] + ordered.input.ownFacets(names), deepFacets: [],
         source: source.definition.name, sourceFacets: source.definition.identityFacets(reading: ordered.fields),
         below: nil, level: 0, family: 1, rules: ordered.users, states: [], windows: []))
@@ -171,8 +239,9 @@ struct RuleSetParts {
         title: "windows over \(source.definition.name) \(panes.keyText(names))", facets: panes.ownFacets,
         deepFacets: panes.input.belowFacets, source: source.definition.name,
         sourceFacets: source.definition.identityFacets(reading: panes.fields),
-        below: panes.input.window?.panes?.operatorID, belowSpec: panes.input.window?.spec,
-        upstreamNanos: panes.input.window?.reachNanos ?? 0, paneNanos: panes.paneNanos, level: panes.level, family: panes.family,
+        below: panes.input.slo?.operatorID ?? panes.input.window?.panes?.operatorID,
+        belowSpec: panes.input.baseWindow?.spec, upstreamNanos: panes.input.reachNanos, paneNanos: panes.paneNanos,
+        level: panes.level, family: panes.family,
         rules: panes.users, states: states,
         windows: panes.windows.map { window in
           var needs = WindowNeeds(window, panes)
@@ -215,8 +284,11 @@ private struct WindowNeeds {
     self.panes = panes
   }
 
-  mutating func visit(_ rows: RowSetPlan, behind conditions: Set<Int>) {
+  /// `all`: behind something that takes a row whole or not at all.
+  mutating func visit(_ rows: RowSetPlan, behind conditions: Set<Int>, all: Bool = false) {
+    let everything = Set(window.outputs.map { panes.states[$0.output.state].id })
     func need(_ reader: String, _ slots: [Int]) {
+      if all { return states[reader, default: []].formUnion(everything) }
       let bases = slots.reduce(into: conditions) { $0.formUnion(rows.space.bases[$1]) }
       for base in bases {
         guard case .output(let number) = rows.space.kinds[base] else { continue }
@@ -236,12 +308,17 @@ private struct WindowNeeds {
         let upstream = next.input.window?.keySlots ?? []
         need(next.operatorID, next.keySlots + next.states.flatMap { [$0.argument, $0.filter].compactMap { $0 } } + upstream)
         above[next.operatorID] = next.users
+      case .anomaly(let anomaly): states[anomaly.definition.name, default: []].formUnion(everything)
+      case .slo(let slo): for user in slo.users { states[user, default: []].formUnion(everything) }
+      case .detector(let detector):
+        for user in detector.users { states[user, default: []].formUnion(everything) }
+        visit(detector.rows, behind: conditions, all: true)
       // Neither stands behind windows.
       case .pattern, .ordered: break
       }
     }
     for child in rows.children {
-      visit(child.rows, behind: conditions.union(rows.space.bases(of: child.condition)))
+      visit(child.rows, behind: conditions.union(rows.space.bases(of: child.condition)), all: all)
     }
   }
 }

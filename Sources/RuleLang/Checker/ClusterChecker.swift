@@ -21,6 +21,13 @@ extension Checker {
       pipeline.scope.isOpen = true
       return
     }
+    if pipeline.ordering != nil {
+      reporter.report(
+        .badCluster, "`cluster` stands behind a detector here", at: syntax.range,
+        hint: "put `cluster` first: a detector may stand behind it")
+      pipeline.scope.isOpen = true
+      return
+    }
     let message = column(syntax.message, pipeline)
     if let message, let type = pipeline.scope.columns[message].type, type != .string {
       reporter.report(
@@ -43,8 +50,8 @@ extension Checker {
       keys.append(index)
     }
     var typed = TypedCluster(
-      message: message ?? 0, keys: keys, similarity: nil, depth: nil, limit: nil, siblings: nil, delimiters: "",
-      masks: [], values: [])
+      message: message ?? 0, keys: keys, similarity: nil, depth: nil, limit: nil, siblings: nil, mergesRuns: nil,
+      delimiters: "", masks: [], values: [])
     for (option, value) in syntax.numbers { set(option, value, spec, &typed) }
     if let delimiters = syntax.delimiters {
       typed.delimiters = delimiters.text
@@ -66,11 +73,12 @@ extension Checker {
       pipeline.scope.add(ColumnInfo(name: name, type: type, isNullable: isNullable))
     }
     checkValues(syntax.values, spec, &typed, &pipeline)
+    pipeline.ordering = keys
     pipeline.clustering = Clustering(keys: keys, columns: types.indices.map { first + $0 })
     if isComplete { pipeline.stages.append(.cluster(typed)) } else { pipeline.scope.isOpen = true }
   }
 
-  private func column(_ name: NameSyntax, _ pipeline: Pipeline) -> Int? {
+  func column(_ name: NameSyntax, _ pipeline: Pipeline) -> Int? {
     if let index = pipeline.scope.index(of: name.text) { return index }
     if !pipeline.scope.isOpen { expressions.unknownColumn(name.text, at: name.range, in: pipeline.scope) }
     return nil
@@ -104,6 +112,14 @@ extension Checker {
       }
     case "depth": typed.depth = whole(spec.limits.depth, "tokens from the start that must be equal")
     case "limit": typed.limit = whole(spec.limits.templates, "patterns kept for each key")
+    case "merge_runs":
+      if case .bool(let merges)? = checked.constant {
+        typed.mergesRuns = merges
+      } else {
+        reporter.report(
+          .badCluster, "`merge_runs` is true or false", at: syntax.range,
+          hint: "whether values with nothing but spaces and commas between them are one value")
+      }
     default: typed.siblings = whole(0...1_000, "patterns that differ in one word before it is taken for a value")
     }
   }

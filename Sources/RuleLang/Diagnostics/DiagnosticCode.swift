@@ -53,6 +53,9 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
   case badMetric = "E0501"
   case labelNotKey = "E0502"
   case badCluster = "E0601"
+  case badSlo = "E0801"
+  case badBurn = "E0802"
+  case badDetector = "E0620"
   case unused = "W0001"
   case ratioAboveOne = "W0002"
   case neverTrue = "W0003"
@@ -117,6 +120,9 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
     case .badMetric: "a metric cannot be computed"
     case .labelNotKey: "a label changes with the value"
     case .badCluster: "patterns of texts cannot be found so"
+    case .badSlo: "an SLO cannot be kept so"
+    case .badBurn: "a burn condition makes no sense"
+    case .badDetector: "a detector cannot work so"
     case .unused: "a declaration is never used"
     case .ratioAboveOne: "a ratio is compared with a number above 1"
     case .neverTrue: "a condition can never be true"
@@ -180,12 +186,13 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
     case .unknownDeclaration:
       """
-      A rule file consists of `let`, `source`, `stream`, `metric` and `alert` declarations.
+      A rule file consists of `let`, `source`, `stream`, `metric`, `alert`, `pattern`, `anomaly` and `slo` declarations.
       """
     case .unknownItem:
       """
       The items of a source: kafka, partitioned by, format, time, fields, require, dead_letter, late. Those of an alert: \
-      on, when, for, keep_firing, severity, labels, annotations.
+      on, when, for, keep_firing, severity, labels, annotations. Those of an slo: on, by, good, bad, total, objective, every, \
+      min_events, burn, labels, annotations.
       """
     case .duplicateItem:
       """
@@ -193,7 +200,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
     case .missingItem:
       """
-      A source needs `time` and `fields`, an alert `on` and `when`.
+      A source needs `time` and `fields`, an alert `on` and `when`, an slo `on`, `good` or `bad`, and `objective`.
       """
     case .unclosedBlock:
       """
@@ -201,7 +208,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
     case .unknownStage:
       """
-      The stages of a pipeline: where, derive, window, aggregate.
+      The stages of a pipeline: where, derive, window, aggregate, cluster, and the detectors.
       """
     case .notInThisVersion:
       """
@@ -358,7 +365,24 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
       `cluster` reads a text column of records, before any window and once in a pipeline; `pattern` reads a stream behind \
       it. Its options are `similarity` 0.1 to 1, `depth` 0 to 8, `limit` 1 to 1,000,000, `siblings` 0 to 1,000, \
-      `delimiters "…"`, `masks { name: "pattern" }` and `values { column: mask 2 }`.
+      `merge_runs` true or false, `delimiters "…"`, `masks { name: "pattern" }` and `values { column: mask 2 }`.
+      """
+    case .badSlo:
+      """
+      An slo counts records (`good condition`), slices of time (the same over a stream with windows) or amounts (`good column \
+      total column`). Its objective lies above 0 % and below 100 %, over up to 90d or over `day`, `week`, `month` or `quarter`. It is \
+      evaluated each 10s to 1d; `min_events` is a whole number.
+      """
+    case .badBurn:
+      """
+      `burn severity when rate > 14.4 over 1h and 5m or …`: one to four windows a condition, none twice, each a multiple of the time \
+      between two evaluations, no longer than a rolling objective's period nor than 20,160 evaluations; the rate is a number above 0.
+      """
+    case .badDetector:
+      """
+      A detector goes through the rows of each series in their order, and takes the options of its table under "Detectors"; \
+      over windows a series has all keys of the windows. An `anomaly` reads windows, or rows behind a detector or \
+      `cluster`.
       """
     case .unused:
       """
@@ -370,7 +394,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
     case .neverTrue:
       """
-      The lower bound of `between` lies above the upper one.
+      The lower bound of `between` lies above the upper one, or a burn rate is asked for that even a total outage does not reach.
       """
     case .hidesConstant:
       """

@@ -25,6 +25,14 @@ open class RowTask {
 
   /// The first evaluation that the state held here depends on, if any: offsets before its window must not be committed.
   open var holdSince: Int64? { nil }
+
+  /// Behind a window: no window will have a row any more, because the input has ended. Windows may still be evaluated, so that
+  /// what is open can end; what tells silence from speech stops here.
+  open func inputEnded() {}
+
+  /// Keys and bytes held here and by what stands behind, as far as that is in proportion to keys times windows; for `/metrics`
+  /// and the memory limit.
+  open var stateSize: (keys: Int, bytes: Int) { (0, 0) }
 }
 
 /// What makes a task: immutable, shared by all workers.
@@ -49,7 +57,7 @@ open class PartialTask: RowTask {
   ) {}
 
   /// Keys (of the largest pane) and bytes in open panes, for `/metrics` and the memory limit.
-  open var stateSize: (keys: Int, bytes: Int) { (0, 0) }
+  open override var stateSize: (keys: Int, bytes: Int) { (0, 0) }
   /// Rows that were not taken because their pane held as many keys as it may.
   open var rowsOverLimit: Int { 0 }
 

@@ -18,6 +18,8 @@ final class SourceShard {
   private let merger: OutputMerger
   /// Watermark by partition ordinal; the shard's is the least.
   private var partitionWatermarks: [Int: Int64]
+  /// The largest that a partition had while it went on.
+  private var lastWatermark = beforeAllTime
   /// Watermark by level and sending shard, for level 1 and up.
   private var shardWatermarks: [[Int64]]
   /// How far each level has been advanced.
@@ -75,7 +77,10 @@ final class SourceShard {
   func accept(_ panes: [(exchange: Int, pane: PanePartial)], partition: Int, watermark: Int64) throws {
     for (exchange, pane) in panes { taskByExchange[exchange]?.accept(pane, partition: partition) }
     partitionWatermarks[partition] = watermark
+    if watermark < afterAllTime { lastWatermark = max(lastWatermark, watermark) }
     let combined = partitionWatermarks.values.min() ?? afterAllTime
+    // Which partition ends first depends on who reads it; how far time had come when the last one did, does not.
+    if combined == afterAllTime { try advance(level: 0, to: lastWatermark) }
     try advance(level: 0, to: combined)
   }
 

@@ -164,7 +164,7 @@ struct PromisedChange {
   private func checkRules(
     _ output: [WrittenRecord], _ problems: inout [String], _ seen: inout PromiseTests.Seen
   ) {
-    let names = Set(new.metrics.map(\.name) + new.alerts.map(\.name) + new.patterns.map(\.name))
+    let names = Set(change.rules.filter { $0.fate != .removed }.map(\.name))
     if let ghost = output.first(where: { !names.contains($0.rule) }) { problems.append("a rule that is gone: \(ghost.line)") }
     for rule in change.rules where rule.fate != .removed {
       let own = output.filter { $0.rule == rule.name }
