@@ -73,7 +73,7 @@ final class Worker: @unchecked Sendable {
           partitions: engine.partitionSources.indices.filter {
             graph.flows[flow].sources.contains(engine.partitionSources[$0])
           }, resume: resume[flow], isRestored: restoredFlows[flow] != nil, isCommitted: engine.options.isLive,
-          broadcast: { [unowned self] in try self.broadcast($0) }))
+          isAligned: engine.options.alignsBarriers, broadcast: { [unowned self] in try self.broadcast($0) }))
     }
   }
 
