@@ -11,6 +11,8 @@ public final class Plan {
   public internal(set) var ordered: [OrderedPlan] = []
   public internal(set) var routers: [RouterPlan] = []
   public internal(set) var detectors: [DetectorPlan] = []
+  /// Joins and traces; each stands behind those whose rows it takes.
+  public internal(set) var gathers: [GatherPlan] = []
   /// Names of metrics and alerts, as `explain` and `/metrics` show them.
   public internal(set) var rules: [String] = []
 }
@@ -86,6 +88,7 @@ final class RowSetPlan {
     case source
     case window
     case ordered
+    case gathered
     case slo
     case detected
     case filter(TypedExpr)
@@ -93,6 +96,8 @@ final class RowSetPlan {
   enum Consumer {
     case panes(PanesPlan)
     case ordered(OrderedPlan)
+    /// And which of its inputs these rows are.
+    case gather(GatherPlan, input: Int)
     case slo(SloPlan)
     case detector(DetectorPlan)
     case pattern(PatternPlan)
@@ -109,6 +114,9 @@ final class RowSetPlan {
   weak var source: SourcePlan?
   weak var window: WindowPlan?
   weak var ordered: OrderedPlan?
+  weak var gather: GatherPlan?
+  /// Which of the operator's outputs.
+  weak var output: GatherPlan.Output?
   weak var slo: SloPlan?
   /// Of a detector's own rows: which.
   weak var detector: DetectorPlan?
@@ -198,6 +206,8 @@ final class RowSetPlan {
     rows.source = source
     rows.window = window
     rows.ordered = ordered
+    rows.gather = gather
+    rows.output = output
     rows.slo = slo
     children.append((condition, rows))
     childOf[condition] = rows
@@ -210,6 +220,7 @@ final class RowSetPlan {
     for child in children { child.rows.prune() }
     for case .panes(let panes) in consumers { for window in panes.windows { window.rows.prune() } }
     for case .ordered(let ordered) in consumers { ordered.rows.prune() }
+    for case .gather(let gather, input: 0) in consumers { for output in gather.outputs { output.rows.prune() } }
     for case .slo(let slo) in consumers { slo.rows.prune() }
     for case .detector(let detector) in consumers { detector.rows.prune() }
   }
@@ -229,6 +240,10 @@ final class RowSetPlan {
     if let ordered {
       ordered.users.insert(user)
       ordered.input.note(user: user)
+    }
+    // Once for each rule: rows that are joined with themselves, again and again, have many ways back.
+    if let gather, gather.users.insert(user).inserted {
+      for input in gather.inputs { input.rows.note(user: user) }
     }
     if let slo {
       slo.users.insert(user)
@@ -352,6 +367,7 @@ final class AlertPlan {
   /// The rule's name and what its state means: which rows of which windows, told apart by which keys, and the condition.
   /// Neither how long it must hold, nor what is said of it, nor how bad it is: those may change under an alert that fires.
   let operatorID: String
+  weak var input: RowSetPlan?
   /// The windows whose ends are its evaluations.
   weak var window: WindowPlan?
   /// How often that is.
@@ -373,6 +389,7 @@ final class AlertPlan {
     labels: [Template], annotations: [Template], values: [(name: String, slot: Int)],
     windowNanos: Int64
   ) {
+    input = rows
     window = rows.baseWindow
     hopNanos = rows.baseWindow?.spec.hopNanos ?? windowNanos
     reachNanos = rows.reachNanos

@@ -6,8 +6,11 @@ import Runtime
 /// Alerts of one source that depend on one another, or that are told of in groups: what `AlertRouter` is made of.
 public final class RouterPlan {
   let number: Int
+  /// Whose event time its members have.
+  let flow: Int
+  /// By which people know it.
   unowned let source: SourcePlan
-  /// The source's rows alone: state goes by the names of alerts and groups in it, so that an edit of one of them leaves the
+  /// The flow alone: state goes by the names of alerts and groups in it, so that an edit of one of them leaves the
   /// others what they have.
   let operatorID: String
   var members: [AlertPlan] = []
@@ -15,10 +18,12 @@ public final class RouterPlan {
   /// Indexes among the members.
   var inhibitions: [AlertRouter.Inhibition] = []
 
-  init(number: Int, source: SourcePlan) {
+  init(number: Int, flow: Int, source: SourcePlan, gather: GatherPlan?) {
     self.number = number
+    self.flow = flow
     self.source = source
-    operatorID = Planner.operatorID("router", source.definition.name, of: "router of \(source.root.identity)")
+    operatorID = Planner.operatorID(
+      "router", source.definition.name, of: "router of \(gather?.operatorID ?? source.root.identity)")
   }
 
   /// Who has state in it.
@@ -43,9 +48,12 @@ extension Plan {
   /// Tells alerts of the groups, inhibitions and maintenance windows of the program.
   func connect(_ alerts: [AlertPlan], _ program: TypedProgram) {
     func router(of alert: AlertPlan) -> RouterPlan? {
-      guard let source = alert.window?.panes?.source else { return nil }
-      if let known = routers.first(where: { $0.source === source }) { return known }
-      let made = RouterPlan(number: routers.count, source: source)
+      guard let rows = alert.input, let source = rows.anySource else { return nil }
+      let flow = self.flow(of: rows)
+      if let known = routers.first(where: { $0.flow == flow }) { return known }
+      let made = RouterPlan(
+        number: routers.count, flow: flow, source: source,
+        gather: flow < sources.count ? nil : gathers[flow - sources.count])
       routers.append(made)
       return made
     }
@@ -77,11 +85,11 @@ extension Plan {
   }
 
   /// The exchange of a router among the graph's.
-  func exchange(of router: RouterPlan) -> Int { panes.count + ordered.count + router.number }
+  func exchange(of router: RouterPlan) -> Int { panes.count + ordered.count + gathers.count + router.number }
 
-  /// Behind all windows of its source.
+  /// Behind all windows of its flow.
   func level(of router: RouterPlan) -> Int {
-    (panes.filter { $0.source === router.source }.map(\.level).max() ?? 0) + 1
+    (panes.filter { flow(of: $0.input) == router.flow }.map(\.level).max() ?? 0) + 1
   }
 }
 

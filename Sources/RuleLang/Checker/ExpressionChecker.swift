@@ -128,6 +128,8 @@ struct ExpressionChecker {
     let hint: String
     if scope.lost.contains(text) {
       hint = "`aggregate` keeps keys and aggregates only: \(scope.columnList)"
+    } else if let joined = scope.columns.first(where: { $0.name.hasSuffix(".\(text)") }) {
+      hint = "columns of a joined stream say whose they are: `\(joined.name)`"
     } else if let meant = closest(
       to: text, among: scope.columns.map(\.name) + Array(constants.keys))
     {
@@ -145,7 +147,14 @@ struct ExpressionChecker {
   private func member(
     _ stream: NameSyntax, _ member: NameSyntax, at range: TextRange, in scope: Scope
   ) -> Checked? {
+    if scope.kind == .rows, let index = scope.index(of: "\(stream.text).\(member.text)") {
+      return column(index, at: range, in: scope)
+    }
     switch scope.kind {
+    case .rows where scope.joined[stream.text] != nil:
+      unknownColumn("\(stream.text).\(member.text)", at: range, in: scope)
+      return nil
+    case .rows where scope.isOpen: return nil
     case .metric:
       guard stream.text == scope.owner else {
         reporter.report(

@@ -85,25 +85,39 @@ extension Checker {
     return (stream.windowing?.keyColumns ?? []).map { stream.columns[$0].name } + program.alerts[alert].labels.map(\.name)
   }
 
-  private func source(of alert: Int) -> Int {
+  /// Whose event time an alert has: that of a source, or that of a join or trace and the stream it stands in.
+  private enum Timeline: Equatable {
+    case source(Int)
+    case gathered(Int)
+  }
+
+  private func timeline(of alert: Int) -> Timeline {
     var stream = program.alerts[alert].stream
     while true {
+      if program.streams[stream].stages.contains(where: \.isGathering) { return .gathered(stream) }
       switch program.streams[stream].input {
-      case .source(let source): return source
+      case .source(let source): return .source(source)
       case .stream(let below): stream = below
       }
+    }
+  }
+
+  private func name(of timeline: Timeline) -> String {
+    switch timeline {
+    case .source(let source): program.sources[source].name
+    case .gathered(let stream): program.streams[stream].name
     }
   }
 
   /// Reports labels that an alert lacks, and alerts of another source than the first one's.
   private func checkTogether(_ alerts: [(name: NameSyntax, index: Int)], labels names: [NameSyntax], _ what: String) {
     guard let first = alerts.first else { return }
-    for alert in alerts.dropFirst() where source(of: alert.index) != source(of: first.index) {
+    for alert in alerts.dropFirst() where timeline(of: alert.index) != timeline(of: first.index) {
       reporter.report(
         .badGrouping, "`\(alert.name.text)` reads another source than `\(first.name.text)`", at: alert.name.range,
-        "of `\(program.sources[source(of: alert.index)].name)`",
-        context: [(first.name.range, "of `\(program.sources[source(of: first.index)].name)`")],
-        hint: "each source has its own event time; \(what) puts together alerts of one source")
+        "of `\(name(of: timeline(of: alert.index)))`",
+        context: [(first.name.range, "of `\(name(of: timeline(of: first.index)))`")],
+        hint: "each source, and each join or trace, has its own event time; \(what) puts together alerts of one")
     }
     for name in names {
       guard let lacking = alerts.first(where: { !labels(of: $0.index).contains(name.text) }) else { continue }

@@ -53,9 +53,11 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
   case badMetric = "E0501"
   case labelNotKey = "E0502"
   case badCluster = "E0601"
-  case badGrouping = "E0701"
-  case badMaintenance = "E0702"
-  case badEscalation = "E0703"
+  case badJoin = "E0701"
+  case badTrace = "E0702"
+  case badGrouping = "E0510"
+  case badMaintenance = "E0511"
+  case badEscalation = "E0512"
   case badSlo = "E0801"
   case badBurn = "E0802"
   case badDetector = "E0620"
@@ -123,6 +125,8 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
     case .badMetric: "a metric cannot be computed"
     case .labelNotKey: "a label changes with the value"
     case .badCluster: "patterns of texts cannot be found so"
+    case .badJoin: "rows cannot be joined so"
+    case .badTrace: "traces cannot be put together so"
     case .badGrouping: "alerts cannot be put together so"
     case .badMaintenance: "a maintenance window is not well described"
     case .badEscalation: "an escalation leads nowhere"
@@ -217,7 +221,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
     case .unknownStage:
       """
-      The stages of a pipeline: where, derive, window, aggregate, cluster, and the detectors.
+      The stages of a pipeline: where, derive, window, aggregate, cluster, join, left join, unless, trace, edges, and the detectors.
       """
     case .notInThisVersion:
       """
@@ -392,6 +396,19 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       A detector goes through the rows of each series in their order, and takes the options of its table under "Detectors"; \
       over windows a series has all keys of the windows. An `anomaly` reads windows, or rows behind a detector or \
       `cluster`.
+      """
+    case .badJoin:
+      """
+      `join`, `left join` and `unless` name a source or stream, the keys that are equal on both sides, of one type, and \
+      `within` what time (0 to 7d; left out, both sides have the same windows). Their limits are `limit 10000 rows` a key \
+      (1 to 1,000,000), `limit 1000000 keys` (1 to 100,000,000) and `limit 1GiB state` (1MiB to 1TiB). A program has at most \
+      64 stages that join or put traces together.
+      """
+    case .badTrace:
+      """
+      `trace` and `edges` name the trace's key, `gap` (1ms to 1h), and in braces the columns of a span: `span` and `parent` \
+      (one type), `service` (a string), `duration`, and, where there are such, `start` (a timestamp), `error` (a bool) and \
+      `name`. `longest` is 1ms to 24h, `limit N spans` 1 to 1,000,000.
       """
     case .badGrouping:
       """
