@@ -17,7 +17,7 @@ import time
 
 START = 1_795_230_000
 # promtool loads at most 10,000 samples for a query, so the label sets are those of several rules there.
-PER_RULE = 5_000
+PER_RULE = 2_000
 
 
 def main():
