@@ -1,6 +1,6 @@
 # `make demo` and `make test` are the two to know; both install what is missing on Debian 12.
 
-.PHONY: demo test build release bench quality deps test-swift test-duckdb test-kafka test-kill test-faults sanitize soak simulate-faults test-standby test-mutations clean
+.PHONY: demo test build release bench quality deps test-swift test-duckdb test-kafka test-kill test-faults sanitize soak simulate-faults test-mutations clean
 
 # The incident, many times faster than life, through an embedded broker and the path of `rulesd run`.
 demo: release
@@ -18,19 +18,13 @@ release: deps
 
 test-swift: deps
 	scripts/build.sh --build-tests
-	swift test --skip-build --skip FaultHistoryTests --skip KafkaStandbyTests
+	swift test --skip-build --skip FaultHistoryTests
 	swift test --skip-build --filter 'FaultHistoryTests.(whatIs|undisturbed)'
 
 # Deliberate mistakes in the protocol, each of which a history must notice.
 test-mutations: deps
 	scripts/build.sh --build-tests
 	swift test --skip-build --filter FaultHistoryTests.brokenProtocols
-
-# Who reads and who stands by, on the mock cluster: minutes of waiting for sessions to end, and on a busy machine they end too
-# early. Not part of `make test`.
-test-standby: deps
-	scripts/build.sh --build-tests
-	swift test --skip-build --no-parallel --filter KafkaStandbyTests
 
 # More histories with faults than `make test` runs.
 SEEDS ?= 20000

@@ -133,6 +133,24 @@ final class KafkaClient: @unchecked Sendable {
     rd_kafka_destroy_flags(handle, isFatal ? RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE : 0)
   }
 
+  private let clockWatch = Mutex(WallClockWatch())
+
+  /// Wakes librdkafka's main thread, which sends heartbeats and does what is due, when the wall clock has been put
+  /// back since the last call: it may be waiting for a moment that is hours away now. Any question to it will do. To be
+  /// called a few times a session.
+  func wakeAfterClockJump() {
+    let wall = wallNanos()
+    let monotonic = monotonicNanos()
+    guard clockWatch.withLock({ $0.hasGoneBack(wallNanos: wall, monotonicNanos: monotonic) }) else { return }
+    if rd_kafka_type(handle) == RD_KAFKA_CONSUMER {
+      _ = KafkaGroupHandle.memberID(self)
+    } else {
+      var metadata: UnsafePointer<rd_kafka_metadata>?
+      rd_kafka_metadata(handle, 0, nil, &metadata, 1_000)
+      if let metadata { rd_kafka_metadata_destroy(metadata) }
+    }
+  }
+
   /// Never destroys the handle: its threads and memory stay until the process ends.
   func leaveAlive() { _ = Unmanaged.passRetained(self) }
 

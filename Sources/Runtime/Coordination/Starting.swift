@@ -4,11 +4,18 @@ extension Coordinator {
   /// Starts engines over the partitions that are waiting; or asks for them again, where they must be read from
   /// somewhere else.
   func startUnits() throws {
-    var loader = CheckpointLoader(store: store)
+    if let storeWait, now < storeWait.nextAttempt { return }
+    var loader = CheckpointLoader(
+      store: store, isPatient: storeWait.map { now - $0.began < options.storeWaitNanos } ?? true)
     let starts = waiting.values.sorted { $0.reader.identity < $1.reader.identity }
     let groups = options.isShared ? starts.map { [$0] } : [starts]
     var beginnings: [Beginning] = []
-    for group in groups { beginnings.append(try beginning(group, &loader)) }
+    do {
+      for group in groups { beginnings.append(try beginning(group, &loader)) }
+    } catch let away as StoreAway {
+      if storeWait == nil { storeWait = StoreWait(away, now: now) } else { storeWait?.failedAgain(away, now: now) }
+      return observe(.restoreDelayed(away.description))
+    }
     for problem in loader.problems { observe(.rereads(problem)) }
     wanted = [:]
     for beginning in beginnings {
@@ -27,6 +34,7 @@ extension Coordinator {
       return restartSources()
     }
     moves = 0
+    storeWait = nil
     waiting = [:]
     isForced = false
     carried = nil
@@ -63,9 +71,9 @@ extension Coordinator {
         result.name = own.lazy.compactMap { self.bases[self.key($0.reader.identity)]?.name }.first ?? result.name
         continue
       }
-      var resumption = loader.resumption(of: own)
+      var resumption = try loader.resumption(of: own)
       if isForced, let name = options.restore {
-        guard let loaded = loader.load(name) else {
+        guard let loaded = try loader.load(name) else {
           throw SourceFailure(loader.problems.last ?? "there is no checkpoint \(name)")
         }
         resumption = .checkpoint(loaded)

@@ -36,6 +36,9 @@ let runPage = CommandPage(
       "a directory or postgresql://… for the state, or none; default $STATE_DIRECTORY or ~/.local/state/rulesd"),
     .option("checkpoint-every", "TIME", "how often the state is stored; default 10s"),
     .option("checkpoints-kept", "N", "besides those in use and savepoints; default 3"),
+    .option(
+      "checkpoint-wait", "TIME",
+      "how long a store that does not answer at the start is waited for, before state is rebuilt by reading; default 1m"),
     .option("restore", "NAME", "begin with this checkpoint, whatever was committed"),
     .option(
       "instance-id", "NAME",
@@ -76,6 +79,7 @@ let runCommand = Command(runPage) { arguments, environment in
   setup.instanceID = arguments.text("instance-id")
   setup.checkpointNanos = try arguments.duration("checkpoint-every") ?? setup.checkpointNanos
   setup.checkpointsKept = try arguments.integer("checkpoints-kept", 1...1_000) ?? setup.checkpointsKept
+  setup.storeWaitNanos = try arguments.duration("checkpoint-wait") ?? setup.storeWaitNanos
   setup.restore = arguments.text("restore")
   setup.stateBytesMax = try byteCount("memory-limit", arguments) ?? 0
   setup.keyLimit = try keyLimit(arguments)

@@ -87,6 +87,8 @@ final class StatusBoard: Sendable {
     var pauseNanosMax: Int64 = 0
     /// Checkpoints that were lost, and rebuilt by reading again.
     var rereads = 0
+    /// Attempts to restore state from a store that did not answer.
+    var restoreRetries = 0
     var abortedTransactions = 0
     var reloads = 0
     var failedReloads = 0
@@ -136,6 +138,7 @@ final class StatusBoard: Sendable {
       case .committed: contents.commits += 1
       case .commitFailed: contents.failedCommits += 1
       case .rereads: contents.rereads += 1
+      case .restoreDelayed: contents.restoreRetries += 1
       case .barrier(let nanos): contents.pauseNanosMax = max(contents.pauseNanosMax, nanos)
       case .transactionAborted: contents.abortedTransactions += 1
       case .reloaded(let rules):

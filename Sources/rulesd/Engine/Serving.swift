@@ -20,6 +20,8 @@ struct RunSetup {
   /// Where checkpoints go; without one state is rebuilt by reading again.
   var store: (any CheckpointStore)?
   var checkpointsKept = 3
+  /// How long a store that does not answer is waited for before the state is rebuilt by reading.
+  var storeWaitNanos: Int64 = 60_000_000_000
   /// Keyed state in bytes beyond which partitions wait; 0 for no limit.
   var stateBytesMax = 0
   /// Keys in a pane of a partition, for windows that set no limit of their own.
@@ -70,6 +72,7 @@ func runDaemon(
   options.commitNanos = setup.commitNanos
   options.checkpointNanos = setup.checkpointNanos
   options.checkpointsKept = setup.checkpointsKept
+  options.storeWaitNanos = setup.storeWaitNanos
   options.restore = setup.restore
   options.isShared = setup.isShared
   options.isBounded = setup.isBounded
@@ -142,6 +145,7 @@ private func log(_ event: CoordinatorEvent, _ setup: RunSetup, _ environment: Co
   case .rereads(let reason):
     environment.note("\(reason); the state is rebuilt by reading again")
     setup.audit?.record(.restore, revision: setup.revision, rules: [], .failed(reason))
+  case .restoreDelayed(let reason): environment.note("\(reason); the store is asked again")
   case .checkpointFailed(let reason): environment.note("checkpoint failed: \(reason)")
   case .transactionAborted(let reason): environment.note("going back to the last commit: \(reason)")
   case .checkpoint, .committed, .commitFailed, .barrier, .reloaded, .reloadFailed, .engineEnded: return

@@ -303,13 +303,14 @@ def clock_jumps(options):
             file.write(bytes(8))
         daemon = Daemon(trial, "daemon", environment={"LD_PRELOAD": library, "TRIAL_CLOCK": clock})
         daemon.wait_ready()
-        jumps = [3, -26, 0, 90 * 24, -1, 0]
+        # Every other one goes back: what waits for a moment of the wall clock then waits for hours.
+        jumps = [3, -26, 0, 90 * 24, -1, -2, -3, 0, -1, 5, -5, 0]
         seen = []
         for step, hours in enumerate(jumps):
             with open(clock, "r+b") as file:
                 file.write(struct.pack("=q", hours * 3_600_000_000_000))
             trial.feed((step + 1) / len(jumps))
-            time.sleep(1.5)
+            time.sleep(trial.random.uniform(0.5, 1.5))
             daemon.must_live()
             seen.append(daemon.metrics()["rulesd_uptime_seconds"])
         if max(seen) - min(seen) < 80 * 86_400:

@@ -170,7 +170,7 @@ final class SimulatedWorld {
     case .committed: result.commits += 1
     case .reloaded: result.reloads += 1
     case .transactionAborted: result.takeBacks += 1
-    case .checkpointFailed, .commitFailed, .barrier, .reloadFailed, .engineEnded: return
+    case .checkpointFailed, .commitFailed, .restoreDelayed, .barrier, .reloadFailed, .engineEnded: return
     }
   }
 
