@@ -120,7 +120,7 @@ private final class ReadingThread: Sendable {
   }
 }
 
-@Suite struct KafkaTests {
+@Suite(.ownThreads) struct KafkaTests {
   @Test func consumesCommitsAndResumes() throws {
     let broker = try EmbeddedBroker(brokers: 2)
     try broker.createTopic("events", partitions: 2)
