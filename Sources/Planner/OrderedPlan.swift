@@ -92,6 +92,7 @@ extension PatternOptions {
     if let depth = cluster.depth { self.depth = depth }
     if let limit = cluster.limit { self.limit = limit }
     if let siblings = cluster.siblings { self.siblings = siblings }
+    if let mergesRuns = cluster.mergesRuns { self.mergesRuns = mergesRuns }
     delimiters = cluster.delimiters
     masks = cluster.masks.map { PatternMask(name: $0.name, pattern: $0.pattern) }
   }

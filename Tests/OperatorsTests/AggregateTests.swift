@@ -1,4 +1,5 @@
 import Catalog
+import Foundation
 import Testing
 
 @testable import Operators
@@ -230,6 +231,91 @@ import Testing
         }
       }
     }
+  }
+
+  // MARK: top
+
+  private struct Ranked: Decodable, Equatable {
+    var value: String
+    var count: Int
+  }
+
+  private func ranked(_ cell: Cell) throws -> [Ranked] {
+    guard case .text(let json) = cell else { return [] }
+    return try JSONDecoder().decode([Ranked].self, from: Data(json.utf8))
+  }
+
+  @Test(arguments: 1...6)
+  func topCountsFewValuesExactly(_ seed: Int) throws {
+    var random = SeededRandom(UInt64(seed + 700))
+    let parts = partitions(.string, &random)
+    for k in [1, 5, 64] {
+      let top = try run("top", .string, [.int(Int64(k))], result: .string, parts, random: &random)
+      for group in 0..<Self.groupCount {
+        var counts: [String: Int] = [:]
+        for row in parts.joined() where row.group == group {
+          if case .text(let text) = row.value { counts[text, default: 0] += 1 }
+        }
+        let expected = counts.map { Ranked(value: $0.key, count: $0.value) }
+          .sorted { $0.count != $1.count ? $0.count > $1.count : $0.value < $1.value }.prefix(k)
+        #expect(try ranked(top[group]) == Array(expected))
+      }
+    }
+  }
+
+  /// With many values, skewed: no value more frequent than a 256th is missing, and no count is lower than the truth, nor
+  /// higher by more than a 256th for each of the merged parts.
+  @Test(arguments: 1...4)
+  func topBoundsItsError(_ seed: Int) throws {
+    var random = SeededRandom(UInt64(seed + 800))
+    let parts: [[Row]] = (0..<3).map { _ in
+      (0..<20_000).map { _ in
+        let value = Int(pow(2_000, Double.random(in: 0..<1, using: &random)))
+        return Row(group: 1, time: 0, value: .text("value \(value)"))
+      }
+    }
+    var counts: [String: Int] = [:]
+    for row in parts.joined() { if case .text(let text) = row.value { counts[text, default: 0] += 1 } }
+    let rows = counts.values.reduce(0, +)
+    let found = try ranked(run("top", .string, [.int(64)], result: .string, parts, random: &random)[1])
+    #expect(found.count == 64)
+    for entry in found {
+      let truth = counts[entry.value] ?? 0
+      #expect(entry.count >= truth)
+      #expect(entry.count - truth <= rows / 256)
+    }
+    let frequent = counts.filter { $0.value > 2 * rows / 256 }.map(\.key)
+    #expect(frequent.count > 10)
+    #expect(Set(frequent).isSubset(of: Set(found.map(\.value))))
+  }
+
+  /// Texts that come and go do not stay, and a long one is cut between characters.
+  @Test func topForgetsAndCuts() throws {
+    let pool = TextPool()
+    let state = try state("top", .string, [.int(1)])
+    for round in 0..<60 {
+      let rows = (0..<300).map { index in
+        Row(group: 0, time: 0, value: .text("\(round * 300 + index) " + String(repeating: "x", count: 2_000)))
+      }
+      update(state, rows, .string, pool)
+    }
+    #expect(state.bytes < 3 << 20)
+    update(state, (0..<20_000).map { _ in Row(group: 1, time: 0, value: .text(String(repeating: "€", count: 300))) }, .string, pool)
+    let column = Column(type: .string, capacity: 1)
+    state.finish([1], count: 1, constants: [.int(1)], windowNanos: 1, into: column)
+    #expect(try ranked(column[0]) == [Ranked(value: String(repeating: "€", count: 85), count: 20_000)])
+  }
+
+  @Test func topOfNumbersAndOfNothing() throws {
+    var random = SeededRandom(3)
+    let numbers = [7, 7, -1, 7].map { Row(group: 2, time: 0, value: .int($0)) }
+    let top = try run("top", .int, [.int(2)], result: .string, [numbers], random: &random)
+    #expect(top[2] == .text("[{\"value\":7,\"count\":3},{\"value\":-1,\"count\":1}]"))
+    #expect(top[0] == .text("[]"))
+    let flags = [true, false, true].map { Row(group: 0, time: 0, value: .bool($0)) }
+    #expect(
+      try run("top", .bool, [.int(2)], result: .string, [flags], random: &random)[0]
+        == .text("[{\"value\":true,\"count\":2},{\"value\":false,\"count\":1}]"))
   }
 
   // MARK: increase

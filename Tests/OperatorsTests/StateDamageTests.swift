@@ -82,10 +82,10 @@ import Testing
   }
 
   /// Sketches of many values take forms that small states never do.
-  @Test(arguments: ["quantile", "distinct", "stddev", "last"])
+  @Test(arguments: ["quantile", "distinct", "stddev", "last", "top"])
   func damagedSketchesAreHarmless(_ function: String) throws {
     var random = SeededRandom(8)
-    let type: ValueType = function == "last" ? .string : .float
+    let type: ValueType = function == "last" || function == "top" ? .string : .float
     func fresh() throws -> AggregateState {
       try #require(aggregateFunctions[function]).makeState(argument: type, constants: [])
     }
@@ -109,7 +109,7 @@ import Testing
     let bytes = writer.bytes
     let all = (0..<Int32(groupCount)).map { $0 }
     let result = Column(
-      type: function == "distinct" ? .int64 : (function == "last" ? .string : .float64), capacity: groupCount)
+      type: function == "distinct" ? .int64 : (type == .string ? .string : .float64), capacity: groupCount)
 
     func use(_ bytes: [UInt8]) throws -> [Cell] {
       var reader = StateReader(bytes)

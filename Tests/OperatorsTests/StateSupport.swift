@@ -94,6 +94,8 @@ let allAggregates: [(state: PaneAggregation.State, constants: [[Value]], type: P
     (state("quantile(d)", "quantile", 3), [[.float(0.01)], [.float(0.5)], [.float(0.99)]], .float64),
     (state("distinct(t)", "distinct", 5), [[]], .int64),
     (state("distinct(i)", "distinct", 4), [[]], .int64),
+    (state("top(t)", "top", 5), [[.int(2)], [.int(5)]], .string),
+    (state("top(i)", "top", 4), [[.int(3)]], .string),
     (state("first(t)", "first", 5), [[]], .string),
     (state("last(t)", "last", 5), [[]], .string),
     (state("last(d)", "last", 3), [[]], .float64),

@@ -43,8 +43,8 @@ extension Checker {
       keys.append(index)
     }
     var typed = TypedCluster(
-      message: message ?? 0, keys: keys, similarity: nil, depth: nil, limit: nil, siblings: nil, delimiters: "",
-      masks: [], values: [])
+      message: message ?? 0, keys: keys, similarity: nil, depth: nil, limit: nil, siblings: nil, mergesRuns: nil,
+      delimiters: "", masks: [], values: [])
     for (option, value) in syntax.numbers { set(option, value, spec, &typed) }
     if let delimiters = syntax.delimiters {
       typed.delimiters = delimiters.text
@@ -104,6 +104,14 @@ extension Checker {
       }
     case "depth": typed.depth = whole(spec.limits.depth, "tokens from the start that must be equal")
     case "limit": typed.limit = whole(spec.limits.templates, "patterns kept for each key")
+    case "merge_runs":
+      if case .bool(let merges)? = checked.constant {
+        typed.mergesRuns = merges
+      } else {
+        reporter.report(
+          .badCluster, "`merge_runs` is true or false", at: syntax.range,
+          hint: "whether values with nothing but spaces and commas between them are one value")
+      }
     default: typed.siblings = whole(0...1_000, "patterns that differ in one word before it is taken for a value")
     }
   }

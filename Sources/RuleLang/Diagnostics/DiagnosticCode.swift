@@ -358,7 +358,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
       `cluster` reads a text column of records, before any window and once in a pipeline; `pattern` reads a stream behind \
       it. Its options are `similarity` 0.1 to 1, `depth` 0 to 8, `limit` 1 to 1,000,000, `siblings` 0 to 1,000, \
-      `delimiters "…"`, `masks { name: "pattern" }` and `values { column: mask 2 }`.
+      `merge_runs` true or false, `delimiters "…"`, `masks { name: "pattern" }` and `values { column: mask 2 }`.
       """
     case .unused:
       """

@@ -182,6 +182,7 @@ extension TypedCluster {
     if let depth { text += " depth \(depth)" }
     if let limit { text += " limit \(limit)" }
     if let siblings { text += " siblings \(siblings)" }
+    if let mergesRuns { text += " merge_runs \(mergesRuns)" }
     if !delimiters.isEmpty { text += " delimiters \(Value.string(delimiters).ruleText)" }
     if !masks.isEmpty {
       text += " masks { \(masks.map { "\($0.name): \(Value.string($0.pattern).ruleText)" }.joined(separator: ", ")) }"

@@ -203,12 +203,14 @@ public struct TypedCluster: Sendable, Hashable {
   public var depth: Int?
   public var limit: Int?
   public var siblings: Int?
+  /// Whether values that stand side by side are one.
+  public var mergesRuns: Bool?
   public var delimiters: String
   public var masks: [TypedMask]
   public var values: [TypedClusterValue]
   public init(
-    message: Int, keys: [Int], similarity: Double?, depth: Int?, limit: Int?, siblings: Int?, delimiters: String,
-    masks: [TypedMask], values: [TypedClusterValue]
+    message: Int, keys: [Int], similarity: Double?, depth: Int?, limit: Int?, siblings: Int?, mergesRuns: Bool?,
+    delimiters: String, masks: [TypedMask], values: [TypedClusterValue]
   ) {
     self.message = message
     self.keys = keys
@@ -216,6 +218,7 @@ public struct TypedCluster: Sendable, Hashable {
     self.depth = depth
     self.limit = limit
     self.siblings = siblings
+    self.mergesRuns = mergesRuns
     self.delimiters = delimiters
     self.masks = masks
     self.values = values

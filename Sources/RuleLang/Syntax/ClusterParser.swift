@@ -1,6 +1,6 @@
 /// `cluster message by service similarity 0.9 limit 5000 masks { order: "…" } values { client: ip }`
 extension Parser {
-  private static let clusterNumbers = ["similarity", "depth", "limit", "siblings"]
+  private static let clusterNumbers = ["similarity", "depth", "limit", "siblings", "merge_runs"]
   private static let clusterOptions = clusterNumbers + ["delimiters", "masks", "values"]
 
   mutating func cluster(_ start: TextRange) throws(SyntaxFailure) -> ClusterSyntax {
