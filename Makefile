@@ -1,12 +1,12 @@
 # `make demo` and `make test` are the two to know; both install what is missing on Debian 12.
 
-.PHONY: demo test build release bench quality deps test-swift test-duckdb test-kafka test-kill test-faults sanitize soak simulate-faults test-mutations clean
+.PHONY: demo test build release bench quality deps test-swift test-duckdb test-kafka test-kill test-faults test-faults-short sanitize soak simulate-faults test-mutations clean
 
 # The incident, many times faster than life, through an embedded broker and the path of `rulesd run`.
 demo: release
 	.build/release/rulesd demo rules/search-quality
 
-test: test-swift test-duckdb test-kill $(if $(RULESD_TEST_BROKERS),test-kafka)
+test: test-swift test-duckdb test-kill test-faults-short $(if $(RULESD_TEST_BROKERS),test-kafka)
 
 # Debug: assertions and overflow checks are on.
 build: deps
@@ -54,6 +54,10 @@ test-kill: release
 # What breaks around a daemon, one thing at a time; ten minutes. FAULTS="broker-down zombie" makes these alone.
 test-faults: release
 	RULESD_TEST_BROKERS= Tests/EndToEnd/Kill/faults.py --seed $(SEED) $(FAULTS)
+
+# Each once, shorter and four at a time: part of `make test`.
+test-faults-short: release
+	RULESD_TEST_BROKERS= Tests/EndToEnd/Kill/faults.py --seed $(SEED) --short --lanes 4 $(FAULTS)
 
 # All tests under AddressSanitizer and ThreadSanitizer; half an hour.
 sanitize: deps

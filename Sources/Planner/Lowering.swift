@@ -125,7 +125,7 @@ private final class Lowering {
     let steps = plan.panes.filter { $0.source === source && $0.level == 0 }.map(\.paneNanos)
     // Ordered rows go on as soon as the watermark has passed them, at whatever time that is.
     let isOrdered = plan.ordered.contains { $0.source === source }
-    return SourceNode(
+    var node = SourceNode(
       schema: schema, computedSlots: layout.computed,
       prepare: source.requirements.isEmpty ? nil : computedOnly(source.arriving, layout),
       requirements: source.requirements.map {
@@ -133,6 +133,9 @@ private final class Lowering {
       },
       root: rowSet(source.root), stepNanos: isOrdered ? 1 : steps.reduce(0) { greatestCommonDivisor($0, $1) },
       rule: rank(definition.name), deadLetterTopic: deadLetterTopic, lateTopic: lateTopic)
+    let places = definition.partitionedBy.compactMap { used.firstIndex(of: $0) }
+    if places.count == definition.partitionedBy.count { node.partitionedBy = places }
+    return node
   }
 
   private func computedOnly(_ rows: RowSetPlan, _ layout: Layout) -> RowSet {

@@ -25,7 +25,7 @@ final class Driver {
   ) throws {
     var options = KafkaSourceOptions(
       brokers: broker.bootstrapServers, group: group,
-      properties: (hasShortSession ? EmbeddedBroker.consumerProperties : []) + properties)
+      properties: (hasShortSession ? EmbeddedBroker.consumerProperties : [.init("session.timeout.ms", "45000")]) + properties)
     options.untilEnd = untilEnd
     configure(&options)
     source = try KafkaSource(schema: kafkaEvents, options: options)

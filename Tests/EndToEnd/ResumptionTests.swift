@@ -105,6 +105,7 @@ import Traffic
     /// Runs the daemon until `isDone`, which is asked many times a second, says so; answers what it wrote.
     func live(
       _ name: String, workers: Int = 2, isBounded: Bool = false, batchRows: Int = RecordBatch.rowsMax,
+      isShared: Bool = false, store: (any CheckpointStore)? = nil,
       isDone: (StatusBoard) throws -> Bool
     ) throws -> [String] {
       let program = try #require(try loadRules([rulesPath]).program)
@@ -117,11 +118,13 @@ import Traffic
       let board = StatusBoard()
       var failure: (any Error)?
       let deadline = Date().addingTimeInterval(20)
+      var setup = RunSetup(
+        brokers: broker.bootstrapServers, group: "test", properties: EmbeddedBroker.consumerProperties,
+        isBounded: isBounded, workers: workers, batchRows: batchRows, commitNanos: 200_000_000)
+      setup.isShared = isShared
+      setup.store = store
       try runDaemon(
-        RunSetup(
-          brokers: broker.bootstrapServers, group: "test", properties: EmbeddedBroker.consumerProperties,
-          isBounded: isBounded, workers: workers, batchRows: batchRows, commitNanos: 200_000_000),
-        graph: graph, sink: try JSONLinesSink(path: directory.path(name)), listen: nil, environment,
+        setup, graph: graph, sink: try JSONLinesSink(path: directory.path(name)), listen: nil, environment,
         board: board
       ) {
         do {
@@ -180,6 +183,34 @@ import Traffic
     written += try stage.live("last.jsonl", isBounded: true) { _ in false }
     #expect(Set(written).count == written.count, "a record was written twice")
     #expect(written.sorted() == expected.sorted())
+  }
+
+  /// A bounded run goes on from a daemon's checkpoint; not from those of daemons that shared the partitions, whose state
+  /// would not fit.
+  @Test(arguments: [false, true])
+  func aBoundedRunAfterADaemon(isShared: Bool) throws {
+    let stage = try Stage()
+    let expected = try stage.dryRun()
+    let place = stage.directory.path("checkpoints")
+    try stage.send(upTo: 0.6)
+    let sent = stage.sent
+    var written = try stage.live(
+      "run.jsonl", isShared: isShared, store: try openCheckpointStore(place, group: "test")
+    ) { board in self.read(board) >= sent && board.current.commits > 0 }
+    let stored = try openCheckpointStore(place, group: "test").list().map(\.name)
+    #expect(!stored.isEmpty)
+    try stage.send(upTo: 1)
+    func rest() throws -> [String] {
+      try stage.live("last.jsonl", isBounded: true, store: try openCheckpointStore(place, group: "test")) { _ in false }
+    }
+    if isShared {
+      let failure = #expect(throws: SourceFailure.self) { try rest() }
+      #expect(failure?.description.contains("daemons that shared the partitions") == true)
+    } else {
+      written += try rest()
+      #expect(written.sorted() == expected.sorted())
+    }
+    #expect(try openCheckpointStore(place, group: "test").list().map(\.name) == stored, "a bounded run stores nothing")
   }
 
   /// The broker goes away for some seconds in the middle; nothing is lost.

@@ -151,6 +151,20 @@ final class KafkaClient: @unchecked Sendable {
     }
   }
 
+  /// Leaves the consumer's group, on a thread of its own; false when that is not done in time, and then the handle must
+  /// not be destroyed.
+  func closeConsumer(withinMillis millis: Int64) -> Bool {
+    final class Done: Sendable { let flag = Atomic(false) }
+    let done = Done()
+    // The thread keeps us, and detaches itself.
+    ThreadExecutor().run { [self] in
+      rd_kafka_consumer_close(handle)
+      done.flag.store(true, ordering: .releasing)
+    }
+    let isDone: Void? = awaiting(millis: millis) { done.flag.load(ordering: .acquiring) ? () : nil }
+    return isDone != nil
+  }
+
   /// Never destroys the handle: its threads and memory stay until the process ends.
   func leaveAlive() { _ = Unmanaged.passRetained(self) }
 

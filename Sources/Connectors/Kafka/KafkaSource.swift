@@ -77,7 +77,9 @@ public final class KafkaSource: LiveSource {
 
   /// How long a question to the brokers may hold up the control thread.
   private static let questionMillis: Int32 = 1_000
-  private static let commitMillis: Int64 = 10_000
+  private static let coordinatorMillis: Int32 = 5_000
+  private static let commitMillis: Int64 = 5_000
+  private static let closeMillis: Int64 = 5_000
   private static let upkeepNanos: Int64 = 250_000_000
 
   /// Subscribes. Throws `KafkaFailure` for a property that librdkafka does not take; brokers that cannot be
@@ -525,9 +527,25 @@ public final class KafkaSource: LiveSource {
     }
   }
 
+  /// Throws while the coordinator does not answer.
+  ///
+  /// It takes one request of a connection at a time, and the answer to a JoinGroup may be seconds away. A commit behind
+  /// that is served when the group has another generation: then it is refused, and librdkafka gives up the whole
+  /// assignment for it and joins again. So before each commit goes a question that costs nothing when it has to wait.
+  private func confirmCoordinator() throws {
+    let list = KafkaPartitions([(topic, 0, Int64(RD_KAFKA_OFFSET_INVALID))])
+    let status = rd_kafka_committed(client.handle, list.list, Self.coordinatorMillis)
+    guard status == RD_KAFKA_RESP_ERR_NO_ERROR else {
+      client.health.lost("the coordinator of group \(options.group) does not answer")
+      throw KafkaFailure("offsets of group \(options.group) were not committed: \(kafkaText(status))")
+    }
+  }
+
   /// Blocks until the group's coordinator has answered, for at most ten seconds.
   public func commit(_ points: [CommitPoint]) throws {
     guard !points.isEmpty else { return }
+    guard KafkaGroupHandle.memberID(client) != nil else { throw expelled(nil) }
+    try confirmCoordinator()
     // Offsets that come without a member are taken by a group that has none, whoever committed since.
     guard KafkaGroupHandle.memberID(client) != nil else { throw expelled(nil) }
     let list = KafkaPartitions(points)
@@ -617,7 +635,8 @@ public final class KafkaSource: LiveSource {
     if !revoking.isEmpty || owesRelease { finishRevocation() }
     if !beginning.isEmpty { assign([]) }
     context.isClosing = true
-    rd_kafka_consumer_close(client.handle)
+    // It may never come back: when the group ends under a rebalance that we are answering, nobody answers us.
+    if !client.closeConsumer(withinMillis: Self.closeMillis) { return client.leaveAlive() }
     // librdkafka 2.0.2 aborts the process when it destroys a consumer that has joined a group and was not told its
     // partitions yet (rd_kafka_sticky_assignor_state_destroy; mended in later ones).
     if !hadAssignment { client.leaveAlive() }

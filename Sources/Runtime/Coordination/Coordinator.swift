@@ -169,7 +169,8 @@ public final class Coordinator {
     self.makeSource = makeSource
     self.observe = observe
     self.suffix = suffix
-    writer = store.map { CheckpointWriter(store: $0, executor: executor) }
+    // What ends with the topics has nothing to come back for.
+    writer = options.isBounded ? nil : store.map { CheckpointWriter(store: $0, executor: executor) }
     isForced = options.restore != nil
     began = options.engine.monotonic()
     isAssigned = Array(repeating: false, count: rules.graph.sources.count)

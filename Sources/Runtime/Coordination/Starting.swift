@@ -78,6 +78,14 @@ extension Coordinator {
         }
         resumption = .checkpoint(loaded)
       }
+      if case .checkpoint(let loaded) = resumption, only == nil, loaded.isShared(by: Self.sharedSuffix) {
+        // Each partition has come as far as its daemon: one engine over all of them would be too early for some and too
+        // late for others.
+        throw SourceFailure(
+          "the offsets of group \(options.group) were committed by daemons that shared the partitions, each with the "
+            + "state of its own (checkpoint \(loaded.manifest.name)); this run reads them all together and cannot go on "
+            + "from there: give it another --group")
+      }
       if case .checkpoint(let loaded) = resumption, only != nil, loaded.isKeyed {
         let name = loaded.manifest.name
         resumption = .reread(lost: name)
@@ -164,6 +172,9 @@ extension Coordinator {
 }
 
 extension LoadedCheckpoint {
+  /// Whether its state was kept for each partition by itself.
+  fileprivate func isShared(by suffix: String) -> Bool { sections.contains { $0.operatorID.hasSuffix(suffix) } }
+
   /// Whether its state is by key over all partitions.
   fileprivate var isKeyed: Bool {
     sections.contains { section in

@@ -48,7 +48,8 @@ final class Worker: @unchecked Sendable {
     self.contexts = contexts
     levels = max(1, graph.sources.indices.map { graph.levels(of: $0) }.max() ?? 1)
     sources = graph.sources.indices.map {
-      SourceTask(graph.sources[$0], contexts[$0], isLive: engine.options.isLive)
+      SourceTask(
+        graph.sources[$0], contexts[$0], isLive: engine.options.isLive, partitioning: engine.options.partitioning)
     }
     for source in graph.sources.indices {
       contexts[source].setSender { [unowned self] exchange, shard, rows in

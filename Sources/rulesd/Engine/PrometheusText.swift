@@ -96,6 +96,13 @@ func metricsText(_ board: StatusBoard.Contents, nowNanos: Int64, startNanos: Int
     out.sample(
       "rulesd_events_out_total", [("type", kind.name)], Double(status.recordsByKind[Int(kind.rawValue)]))
   }
+  out.family(
+    "rulesd_misplaced_keys_total", "counter",
+    "Keys, of a sample, that came in more than one partition although the source is partitioned by them.")
+  for node in graph?.sources ?? [] where !node.partitionedBy.isEmpty {
+    let name = node.schema.name
+    out.sample("rulesd_misplaced_keys_total", [("source", name)], Double(board.brokenKeys[name] ?? 0))
+  }
   out.family("rulesd_queue_depth", "gauge", "Messages in a worker's inbox.")
   for (worker, depth) in board.status.queueDepths.enumerated() {
     out.sample("rulesd_queue_depth", [("worker", String(worker))], Double(depth))

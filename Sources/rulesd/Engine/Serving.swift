@@ -35,6 +35,14 @@ struct RunSetup {
   var reloader: Reloader?
   var audit: AuditLog?
 
+  /// How long an open transaction may last. Whoever takes over under the same name ends what was left open; where daemons
+  /// share the partitions, each under a name of its own, nobody does, and readers of committed records wait so long
+  /// behind one that died. Several commits must fit in.
+  var transactionMillis: Int64 {
+    let least: Int64 = isShared && instanceID == nil ? 10_000 : 60_000
+    return max(least, 5 * (commitNanos / 1_000_000))
+  }
+
   /// Who writes. One daemon writes at a time, or each under a name of its own.
   var transactionalID: String {
     guard isShared else { return group }
@@ -72,13 +80,15 @@ func runDaemon(
   options.commitNanos = setup.commitNanos
   options.checkpointNanos = setup.checkpointNanos
   options.checkpointsKept = setup.checkpointsKept
+  let partitioning = PartitioningCheck()
+  options.engine.partitioning = partitioning
   options.storeWaitNanos = setup.storeWaitNanos
   options.restore = setup.restore
   options.isShared = setup.isShared
   options.isBounded = setup.isBounded
   let daemon = try Daemon(
     rules: RunningRules(graph: graph, revision: setup.revision), sink: sink, store: setup.store, options: options,
-    board: board, nextRules: { setup.reloader?.next() },
+    board: board, onBrokenPartitioning: { environment.note($0.warning) }, nextRules: { setup.reloader?.next() },
     observe: { event in
       log(event, setup, environment)
       setup.reloader?.note(event)
@@ -149,6 +159,13 @@ private func log(_ event: CoordinatorEvent, _ setup: RunSetup, _ environment: Co
   case .checkpointFailed(let reason): environment.note("checkpoint failed: \(reason)")
   case .transactionAborted(let reason): environment.note("going back to the last commit: \(reason)")
   case .checkpoint, .committed, .commitFailed, .barrier, .reloaded, .reloadFailed, .engineEnded: return
+  }
+}
+
+extension BrokenPartitioning {
+  var warning: String {
+    "warning: source \(source): \(key) comes in partitions \(partitions.map { String($0) }.joined(separator: " and ")) of "
+      + "\(topic), which is not `partitioned by` these fields: daemons that share its partitions get it wrong"
   }
 }
 
