@@ -539,6 +539,7 @@ public final class KafkaSource: LiveSource {
       client.health.lost("the coordinator of group \(options.group) does not answer")
       throw KafkaFailure("offsets of group \(options.group) were not committed: \(kafkaText(status))")
     }
+    client.health.reached()
   }
 
   /// Blocks until the group's coordinator has answered, for at most ten seconds.

@@ -152,6 +152,8 @@ public final class Coordinator {
   private let began: Int64
   private var commitProblem: String?
   private var checkpointProblem: String?
+  /// Why the last commit before the end was none.
+  private var stopProblem: String?
   private let suffix: () -> UInt32
 
   /// `makeSource` makes the source of a node; its partitions must begin where `startOffset` says, if it does.
@@ -226,8 +228,10 @@ public final class Coordinator {
     case .finished: return false
     case .waiting:
       if isStopping {
-        // There is nothing to commit: what the last engines could not is read again, and that has been reported.
+        // There is nothing to commit: what the last engines could not is read again, and that has been reported. But who
+        // asked for the end hears of it when it is why not all that was read is out.
         finish()
+        if let stopProblem { throw SourceFailure(stopProblem) }
         return false
       }
       settleRevoked()
@@ -456,7 +460,7 @@ public final class Coordinator {
     } catch let failure where failure is TransactionAborted || failure is GroupFenced || failure is RecordsLost {
       takeBack("\(failure)")
       // Who is told to stop, and finds that the group has gone on already, has nothing left to commit.
-      if isStopping, failure is GroupFenced { commitProblem = nil }
+      if isStopping, !(failure is GroupFenced) { stopProblem = commitProblem }
       return .takenBack
     } catch {
       commitProblem = "offsets are not committed: \(error)"
@@ -464,6 +468,7 @@ public final class Coordinator {
       // A transaction that is not committed now has no later: what it holds would leave with no offsets.
       if sink is any TransactionalSink {
         takeBack(commitProblem ?? "")
+        if isStopping { stopProblem = commitProblem }
         return .takenBack
       }
       return .failed(mayPass: error is OffsetsDelayed)
