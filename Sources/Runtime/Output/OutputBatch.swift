@@ -31,6 +31,9 @@ public struct OutputBatch: Sendable {
     /// What Kafka should partition by, in `keys`: the labels, encoded; the rule's name for a record without any.
     public var keyStart: Int
     public var keyLength: Int
+    /// False where the key is the rule's name because the record's own is empty: records are in the order of their own.
+    public var hasOwnKey = true
+    var ownKeyLength: Int { hasOwnKey ? keyLength : 0 }
     public init(
       kind: RecordKind, rule: Int32, topic: Int32, start: Int, length: Int, keyStart: Int,
       keyLength: Int

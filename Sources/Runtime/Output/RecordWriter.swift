@@ -98,13 +98,14 @@ public final class RecordWriter {
       return
     }
     appendIdentity(origin, time: time)
-    // Behind the id, which was made without it. It orders nothing: all records of such a rule have the same.
-    if pending.keys.count == openKeyStart { pending.keys.append(contentsOf: origin.keyWithoutLabels) }
-    pending.entries.append(
-      OutputBatch.Entry(
-        kind: origin.kind, rule: origin.rule, topic: origin.topic, start: openStart,
-        length: pending.bytes.count - openStart, keyStart: openKeyStart,
-        keyLength: pending.keys.count - openKeyStart))
+    // Behind the id, which was made without it.
+    let hasOwnKey = pending.keys.count > openKeyStart
+    if !hasOwnKey { pending.keys.append(contentsOf: origin.keyWithoutLabels) }
+    var entry = OutputBatch.Entry(
+      kind: origin.kind, rule: origin.rule, topic: origin.topic, start: openStart,
+      length: pending.bytes.count - openStart, keyStart: openKeyStart, keyLength: pending.keys.count - openKeyStart)
+    entry.hasOwnKey = hasOwnKey
+    pending.entries.append(entry)
     times.append(place)
   }
 
@@ -191,12 +192,12 @@ func recordIsBefore(
   if x.rule != y.rule { return x.rule < y.rule }
   return a.keys.withUnsafeBufferPointer { a in
     b.keys.withUnsafeBufferPointer { b in
-      let shared = min(x.keyLength, y.keyLength)
+      let shared = min(x.ownKeyLength, y.ownKeyLength)
       guard shared > 0, let p = a.baseAddress, let q = b.baseAddress else {
-        return x.keyLength < y.keyLength
+        return x.ownKeyLength < y.ownKeyLength
       }
       let order = memcmp(p + x.keyStart, q + y.keyStart, shared)
-      return order == 0 ? x.keyLength < y.keyLength : order < 0
+      return order == 0 ? x.ownKeyLength < y.ownKeyLength : order < 0
     }
   }
 }
