@@ -171,6 +171,9 @@ public struct SourceNode: Sendable {
   /// Indexes into the graph's `topics`, or -1.
   public var deadLetterTopic: Int32
   public var lateTopic: Int32
+  /// Which of the schema's fields separate the keys of its partitions, by the rules' word; empty where they say
+  /// nothing, or need not all of them.
+  public var partitionedBy: [Int] = []
 
   public init(
     schema: SourceSchema, computedSlots: [PhysicalType], prepare: (any RowTaskDefinition)?,

@@ -61,7 +61,8 @@ final class Worker: @unchecked Sendable {
     let bases = graph.flowBases
     levels = max(1, graph.flows.indices.map { bases[$0] + graph.levels(of: $0) }.max() ?? 1)
     sources = graph.sources.indices.map {
-      SourceTask(graph.sources[$0], contexts[$0], isLive: engine.options.isLive)
+      SourceTask(
+        graph.sources[$0], contexts[$0], isLive: engine.options.isLive, partitioning: engine.options.partitioning)
     }
     for flow in graph.flows.indices {
       contexts[flow].setSender { [unowned self] exchange, shard, rows in

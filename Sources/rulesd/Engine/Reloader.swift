@@ -157,7 +157,7 @@ final class Reloader: @unchecked Sendable {
       // So that the same files are tried again when somebody asks.
       pendingProgram = nil
       revision = board.current.rules?.revision ?? ""
-    case .engineStarted, .checkpoint, .checkpointFailed, .committed, .commitFailed, .rereads, .barrier,
+    case .engineStarted, .checkpoint, .checkpointFailed, .committed, .commitFailed, .rereads, .restoreDelayed, .barrier,
       .transactionAborted, .engineEnded:
       return
     }

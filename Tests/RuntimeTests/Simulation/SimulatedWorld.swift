@@ -149,7 +149,7 @@ final class SimulatedWorld {
     case .reloaded: result.note(.reload)
     case .reloadFailed: machine.process?.isReloading = false
     case .transactionAborted: result.note(.transactionAborted)
-    case .committed, .checkpointFailed, .commitFailed, .barrier, .engineEnded: return
+    case .committed, .checkpointFailed, .commitFailed, .restoreDelayed, .barrier, .engineEnded: return
     }
   }
 
