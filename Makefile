@@ -1,12 +1,12 @@
 # `make demo` and `make test` are the two to know; both install what is missing on Debian 12.
 
-.PHONY: demo test build release bench quality deps test-swift test-duckdb test-promtool test-prometheus test-kafka test-kill test-faults sanitize soak simulate-faults test-standby test-mutations clean
+.PHONY: demo test build release bench quality deps test-swift test-duckdb test-promtool test-prometheus test-kafka test-kill test-faults test-faults-short sanitize soak simulate-faults test-mutations clean
 
 # The incident, many times faster than life, through an embedded broker and the path of `rulesd run`.
 demo: release
 	.build/release/rulesd demo rules/search-quality
 
-test: test-swift test-duckdb test-promtool test-prometheus test-kill $(if $(RULESD_TEST_BROKERS),test-kafka)
+test: test-swift test-duckdb test-promtool test-prometheus test-kill test-faults-short $(if $(RULESD_TEST_BROKERS),test-kafka)
 
 # Debug: assertions and overflow checks are on.
 build: deps
@@ -18,19 +18,13 @@ release: deps
 
 test-swift: deps
 	scripts/build.sh --build-tests
-	swift test --skip-build --skip FaultHistoryTests --skip KafkaStandbyTests
-	swift test --skip-build --filter 'FaultHistoryTests.(whatIs|undisturbed)'
+	swift test --skip-build --skip FaultHistoryTests
+	swift test --skip-build --filter FaultHistoryTests
 
-# Deliberate mistakes in the protocol, each of which a history must notice.
+# Deliberate mistakes in the protocol, each of which a history must notice; part of `make test`.
 test-mutations: deps
 	scripts/build.sh --build-tests
 	swift test --skip-build --filter FaultHistoryTests.brokenProtocols
-
-# Who reads and who stands by, on the mock cluster: minutes of waiting for sessions to end, and on a busy machine they end too
-# early. Not part of `make test`.
-test-standby: deps
-	scripts/build.sh --build-tests
-	swift test --skip-build --no-parallel --filter KafkaStandbyTests
 
 # More histories with faults than `make test` runs.
 SEEDS ?= 20000
@@ -69,6 +63,10 @@ test-kill: release
 # What breaks around a daemon, one thing at a time; ten minutes. FAULTS="broker-down zombie" makes these alone.
 test-faults: release
 	RULESD_TEST_BROKERS= Tests/EndToEnd/Kill/faults.py --seed $(SEED) $(FAULTS)
+
+# Each once, shorter and four at a time: part of `make test`.
+test-faults-short: release
+	RULESD_TEST_BROKERS= Tests/EndToEnd/Kill/faults.py --seed $(SEED) --short --lanes 4 $(FAULTS)
 
 # All tests under AddressSanitizer and ThreadSanitizer; half an hour.
 sanitize: deps

@@ -16,6 +16,8 @@ import tempfile
 import time
 
 START = 1_795_230_000
+# promtool loads at most 10,000 samples for a query, so the label sets are those of several rules there.
+PER_RULE = 2_000
 
 
 def main():
@@ -26,6 +28,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     rulesd = os.path.abspath(arguments.rulesd)
+    rules = (arguments.keys + PER_RULE - 1) // PER_RULE
     with tempfile.TemporaryDirectory(prefix="rulesd-bench-") as directory:
         with open(os.path.join(directory, "case.rules"), "w", encoding="utf-8") as file:
             file.write(
@@ -38,14 +41,19 @@ def main():
                 for key in range(arguments.keys):
                     file.write(f'{{"ts":{stamp},"key":"k{key}","value":2}}\n')
         with open(os.path.join(directory, "rules.yml"), "w", encoding="utf-8") as file:
-            file.write("groups:\n- name: all\n  rules:\n  - alert: Above\n    expr: v > 1\n    for: 2m\n"
-                       "    annotations: { summary: '{{ $labels.key }} is at {{ $value }}' }\n")
+            file.write("groups:\n- name: all\n  rules:\n")
+            for rule in range(rules):
+                file.write(f"  - alert: Above{rule}\n    expr: v{rule} > 1\n    for: 2m\n"
+                           "    annotations: { summary: '{{ $labels.key }} is at {{ $value }}' }\n")
         with open(os.path.join(directory, "tests.yml"), "w", encoding="utf-8") as file:
             file.write("rule_files: [rules.yml]\nevaluation_interval: 1m\ntests:\n- interval: 1m\n  input_series:\n")
             for key in range(arguments.keys):
-                file.write(f"  - series: v{{key=\"k{key}\"}}\n    values: '2x{arguments.minutes - 1}'\n")
-            file.write(f"  promql_expr_test:\n  - expr: count(ALERTS{{alertstate=\"firing\"}})\n"
-                       f"    eval_time: {arguments.minutes - 1}m\n    exp_samples: [{{ value: {arguments.keys} }}]\n")
+                file.write(f"  - series: v{key // PER_RULE}{{key=\"k{key}\"}}\n    values: '2x{arguments.minutes - 1}'\n")
+            file.write("  promql_expr_test:\n")
+            for rule in range(rules):
+                count = min(PER_RULE, arguments.keys - rule * PER_RULE)
+                file.write(f"  - expr: count(ALERTS{{alertname=\"Above{rule}\",alertstate=\"firing\"}})\n"
+                           f"    eval_time: {arguments.minutes - 1}m\n    exp_samples: [{{ value: {count} }}]\n")
         times = {"rulesd": [], "promtool": []}
         for _ in range(arguments.rounds):
             begin = time.monotonic()

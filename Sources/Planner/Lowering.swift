@@ -136,7 +136,7 @@ private final class Lowering {
     let isOrdered =
       plan.ordered.contains { $0.source === source }
       || plan.gathers.contains { $0.inputs.contains { $0.rows.source === source } }
-    return SourceNode(
+    var node = SourceNode(
       schema: schema, computedSlots: layout.computed,
       prepare: source.requirements.isEmpty ? nil : computedOnly(source.arriving, layout),
       requirements: source.requirements.map {
@@ -144,6 +144,9 @@ private final class Lowering {
       },
       root: rowSet(source.root), stepNanos: isOrdered ? 1 : steps.reduce(0) { greatestCommonDivisor($0, $1) },
       rule: rank(definition.name), deadLetterTopic: deadLetterTopic, lateTopic: lateTopic)
+    let places = definition.partitionedBy.compactMap { used.firstIndex(of: $0) }
+    if places.count == definition.partitionedBy.count { node.partitionedBy = places }
+    return node
   }
 
   private func computedOnly(_ rows: RowSetPlan, _ layout: Layout) -> RowSet {

@@ -25,7 +25,7 @@ final class Driver {
   ) throws {
     var options = KafkaSourceOptions(
       brokers: broker.bootstrapServers, group: group,
-      properties: (hasShortSession ? EmbeddedBroker.consumerProperties : []) + properties)
+      properties: (hasShortSession ? EmbeddedBroker.consumerProperties : [.init("session.timeout.ms", "45000")]) + properties)
     options.untilEnd = untilEnd
     configure(&options)
     source = try KafkaSource(schema: kafkaEvents, options: options)
@@ -120,7 +120,7 @@ private final class ReadingThread: Sendable {
   }
 }
 
-@Suite struct KafkaTests {
+@Suite(.ownThreads) struct KafkaTests {
   @Test func consumesCommitsAndResumes() throws {
     let broker = try EmbeddedBroker(brokers: 2)
     try broker.createTopic("events", partitions: 2)

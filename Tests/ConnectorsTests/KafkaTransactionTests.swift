@@ -32,7 +32,7 @@ private func records(_ texts: String...) -> OutputBatch {
 
 /// Transactions on the wire. The mock cluster takes them all, but shows what is aborted, and forgets offsets: what
 /// they mean is tested against real brokers (`KafkaClusterTests`) and in the simulation.
-@Suite struct KafkaTransactionTests {
+@Suite(.ownThreads) struct KafkaTransactionTests {
   private func makeBroker(brokers: Int = 1) throws -> EmbeddedBroker {
     let broker = try EmbeddedBroker(brokers: brokers)
     for topic in ["events", "rulesd.metrics"] { try broker.createTopic(topic, partitions: 1) }

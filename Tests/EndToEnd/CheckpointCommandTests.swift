@@ -47,7 +47,7 @@ private struct Scene: ~Copyable {
   deinit { try? FileManager.default.removeItem(atPath: path) }
 
   func run(_ arguments: String...) -> (exit: ExitCode, output: String, errors: String) {
-    runCaptured(["checkpoint"] + arguments + ["--store", path])
+    runCaptured(["checkpoint"] + arguments + ["--checkpoints", path])
   }
 }
 
@@ -138,13 +138,13 @@ private struct Scene: ~Copyable {
       (["verify", "--format", "json"], "--format is for list and show", ""),
       (["restore", "/nonexistent/x"], "No such file or directory", ""),
     ] {
-      let result = runCaptured(["checkpoint"] + arguments + ["--store", scene.path])
+      let result = runCaptured(["checkpoint"] + arguments + ["--checkpoints", scene.path])
       #expect(result.exit == .usage)
       #expect(result.errors.contains(message), "\(result.errors)")
       #expect(hint.isEmpty || result.errors.contains(hint), "\(result.errors)")
     }
-    #expect(runCaptured(["checkpoint", "list"]).errors.contains("checkpoint needs --store PLACE"))
-    let place = runCaptured(["checkpoint", "list", "--store", "postgresql://u:s3cret@host/db"])
+    #expect(runCaptured(["checkpoint", "list", "--checkpoints", "none"]).errors.contains("keeps nothing"))
+    let place = runCaptured(["checkpoint", "list", "--checkpoints", "postgresql://u:s3cret@host/db"])
     #expect(place.exit == .usage)
     #expect(place.errors.contains("password") && !place.errors.contains("s3cret"))
   }

@@ -46,13 +46,15 @@ import Traffic
     let writer: KafkaWriter
     var records: [(partition: Int, payload: [UInt8], millis: Int64)] = []
     var sent = 0
+    /// What the last daemon said on standard error.
+    var log = ""
 
-    init(minutes: Int = 24) throws {
+    init(minutes: Int = 24, rules: String = ResumptionTests.rules) throws {
       directory = try TemporaryDirectory()
       broker = try EmbeddedBroker(brokers: 1)
       try broker.createTopic("search.events", partitions: ResumptionTests.partitions)
       writer = try KafkaWriter(brokers: broker.bootstrapServers)
-      try Data(ResumptionTests.rules.utf8).write(to: URL(fileURLWithPath: directory.path("a.rules")))
+      try Data(rules.utf8).write(to: URL(fileURLWithPath: directory.path("a.rules")))
       var options = SearchTrafficOptions(startNanos: 1_795_230_000_000_000_000)
       options.scenario = .incident
       options.seed = 5
@@ -105,6 +107,7 @@ import Traffic
     /// Runs the daemon until `isDone`, which is asked many times a second, says so; answers what it wrote.
     func live(
       _ name: String, workers: Int = 2, isBounded: Bool = false, batchRows: Int = RecordBatch.rowsMax,
+      isShared: Bool = false, store: (any CheckpointStore)? = nil, storeWaitNanos: Int64 = 60_000_000_000,
       isDone: (StatusBoard) throws -> Bool
     ) throws -> [String] {
       let program = try #require(try loadRules([rulesPath]).program)
@@ -117,11 +120,14 @@ import Traffic
       let board = StatusBoard()
       var failure: (any Error)?
       let deadline = Date().addingTimeInterval(20)
+      var setup = RunSetup(
+        brokers: broker.bootstrapServers, group: "test", properties: EmbeddedBroker.consumerProperties,
+        isBounded: isBounded, workers: workers, batchRows: batchRows, commitNanos: 200_000_000)
+      setup.isShared = isShared
+      setup.store = store
+      setup.storeWaitNanos = storeWaitNanos
       try runDaemon(
-        RunSetup(
-          brokers: broker.bootstrapServers, group: "test", properties: EmbeddedBroker.consumerProperties,
-          isBounded: isBounded, workers: workers, batchRows: batchRows, commitNanos: 200_000_000),
-        graph: graph, sink: try JSONLinesSink(path: directory.path(name)), listen: nil, environment,
+        setup, graph: graph, sink: try JSONLinesSink(path: directory.path(name)), listen: nil, environment,
         board: board
       ) {
         do {
@@ -135,6 +141,7 @@ import Traffic
           return true
         }
       }
+      log = output.text
       if let failure { throw failure }
       return try directory.lines(name).map(String.init)
     }
@@ -180,6 +187,131 @@ import Traffic
     written += try stage.live("last.jsonl", isBounded: true) { _ in false }
     #expect(Set(written).count == written.count, "a record was written twice")
     #expect(written.sorted() == expected.sorted())
+  }
+
+  /// A bounded run goes on from a daemon's checkpoint; not from those of daemons that shared the partitions, whose state
+  /// would not fit.
+  @Test(arguments: [false, true])
+  func aBoundedRunAfterADaemon(isShared: Bool) throws {
+    let stage = try Stage()
+    let expected = try stage.dryRun()
+    let place = stage.directory.path("checkpoints")
+    try stage.send(upTo: 0.6)
+    let sent = stage.sent
+    var written = try stage.live(
+      "run.jsonl", isShared: isShared, store: try openCheckpointStore(place, group: "test")
+    ) { board in self.read(board) >= sent && board.current.commits > 0 }
+    let stored = try openCheckpointStore(place, group: "test").list().map(\.name)
+    #expect(!stored.isEmpty)
+    try stage.send(upTo: 1)
+    func rest() throws -> [String] {
+      try stage.live("last.jsonl", isBounded: true, store: try openCheckpointStore(place, group: "test")) { _ in false }
+    }
+    if isShared {
+      let failure = #expect(throws: SourceFailure.self) { try rest() }
+      #expect(failure?.description.contains("daemons that shared the partitions") == true)
+    } else {
+      written += try rest()
+      #expect(written.sorted() == expected.sorted())
+    }
+    #expect(try openCheckpointStore(place, group: "test").list().map(\.name) == stored, "a bounded run stores nothing")
+  }
+
+  /// `partitioned by` is believed, and checked: a key in two partitions is a warning and a count, not a failure.
+  @Test func aKeyInTwoPartitionsIsAWarning() throws {
+    let rules = Self.rules.replacingOccurrences(
+      of: "time ts  watermark", with: "partitioned by service\n      time ts  watermark")
+    let stage = try Stage(rules: rules)
+    try stage.send(upTo: 0.5)
+    var seen: StatusBoard?
+    func read() throws {
+      // Batches of which every row is looked at.
+      _ = try stage.live("run.jsonl", isBounded: true, batchRows: 64) { board in
+        seen = board
+        return false
+      }
+    }
+    try read()
+    #expect(seen?.current.brokenKeys == [:] && !stage.log.contains("warning"))
+    let stray = try #require(stage.records.first)
+    let other = (stray.partition + 1) % Self.partitions
+    try stage.writer.write(
+      topic: "search.events", key: [], payload: stray.payload, timestampMillis: stray.millis, partition: Int32(other))
+    try stage.writer.flush()
+    try read()
+    // That one row comes too late for windows, being from the beginning; late rows are none of the watch's business.
+    #expect(seen?.current.brokenKeys == [:])
+    try stage.send(upTo: 0.6)
+    let next = try #require(stage.records[stage.sent...].first { $0.partition == stray.partition })
+    try stage.writer.write(
+      topic: "search.events", key: [], payload: next.payload, timestampMillis: next.millis, partition: Int32(other))
+    try stage.writer.flush()
+    try read()
+    #expect(seen?.current.brokenKeys == ["requests": 1] && seen?.current.problems == [])
+    #expect(stage.log.contains("warning: source requests: service \""))
+    #expect(stage.log.contains(" of search.events, which is not `partitioned by` these fields"))
+  }
+
+  enum Trouble: CaseIterable { case none, passes, stays, isMissing }
+
+  /// A store that does not answer is asked again for a while, and then the state is rebuilt by reading; at once where the
+  /// store says that it has no such checkpoint. Each time the records are those of the dry run.
+  @Test(arguments: Trouble.allCases)
+  func theStoreIsAwayAtTheStart(_ trouble: Trouble) throws {
+    let stage = try Stage()
+    let expected = try stage.dryRun()
+    let place = stage.directory.path("checkpoints")
+    try stage.send(upTo: 0.6)
+    let sent = stage.sent
+    var written = try stage.live("run.jsonl", store: try openCheckpointStore(place, group: "test")) { board in
+      self.read(board) >= sent && board.current.commits > 0
+    }
+    try stage.send(upTo: 1)
+    let store = TroubledStore(try openCheckpointStore(place, group: "test"), trouble)
+    var seen: StatusBoard?
+    var problems: Set<String> = []
+    written += try stage.live("last.jsonl", isBounded: true, store: store, storeWaitNanos: 700_000_000) { board in
+      seen = board
+      problems.formUnion(board.current.problems)
+      return false
+    }
+    #expect(written.sorted() == expected.sorted())
+    let board = try #require(seen).current
+    // How often within the time depends on the machine.
+    #expect(trouble == .stays ? board.restoreRetries >= 1 : board.restoreRetries == (trouble == .passes ? 1 : 0))
+    #expect(board.rereads == (trouble == .stays || trouble == .isMissing ? 1 : 0))
+    let says = problems.contains { $0.contains("waiting for the checkpoint store") && $0.contains("on holiday") }
+    #expect(says == (trouble == .passes || trouble == .stays))
+  }
+
+  /// The store of a group that has trouble when manifests are asked for.
+  private final class TroubledStore: CheckpointStore {
+    private let store: any CheckpointStore
+    private let trouble: Trouble
+    private var questions = 0
+
+    init(_ store: any CheckpointStore, _ trouble: Trouble) {
+      self.store = store
+      self.trouble = trouble
+    }
+
+    func manifest(named name: String) throws -> CheckpointManifest? {
+      questions += 1
+      switch trouble {
+      case .passes where questions == 1, .stays: throw CheckpointFailure("the database is on holiday", mayPass: true)
+      case .isMissing: return nil
+      case .none, .passes: return try store.manifest(named: name)
+      }
+    }
+
+    func write(_ manifest: CheckpointManifest, _ sections: [StateSection]) throws -> CheckpointManifest {
+      try store.write(manifest, sections)
+    }
+    func list() throws -> [CheckpointManifest] { try store.list() }
+    func read(_ section: StoredSection, of manifest: CheckpointManifest) throws -> [UInt8] {
+      try store.read(section, of: manifest)
+    }
+    func prune(keep: Int, alive: Set<String>) throws { try store.prune(keep: keep, alive: alive) }
   }
 
   /// The broker goes away for some seconds in the middle; nothing is lost.

@@ -133,6 +133,38 @@ final class KafkaClient: @unchecked Sendable {
     rd_kafka_destroy_flags(handle, isFatal ? RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE : 0)
   }
 
+  private let clockWatch = Mutex(WallClockWatch())
+
+  /// Wakes librdkafka's main thread, which sends heartbeats and does what is due, when the wall clock has been put
+  /// back since the last call: it may be waiting for a moment that is hours away now. Any question to it will do. To be
+  /// called a few times a session.
+  func wakeAfterClockJump() {
+    let wall = wallNanos()
+    let monotonic = monotonicNanos()
+    guard clockWatch.withLock({ $0.hasGoneBack(wallNanos: wall, monotonicNanos: monotonic) }) else { return }
+    if rd_kafka_type(handle) == RD_KAFKA_CONSUMER {
+      _ = KafkaGroupHandle.memberID(self)
+    } else {
+      var metadata: UnsafePointer<rd_kafka_metadata>?
+      rd_kafka_metadata(handle, 0, nil, &metadata, 1_000)
+      if let metadata { rd_kafka_metadata_destroy(metadata) }
+    }
+  }
+
+  /// Leaves the consumer's group, on a thread of its own; false when that is not done in time, and then the handle must
+  /// not be destroyed.
+  func closeConsumer(withinMillis millis: Int64) -> Bool {
+    final class Done: Sendable { let flag = Atomic(false) }
+    let done = Done()
+    // The thread keeps us, and detaches itself.
+    ThreadExecutor().run { [self] in
+      rd_kafka_consumer_close(handle)
+      done.flag.store(true, ordering: .releasing)
+    }
+    let isDone: Void? = awaiting(millis: millis) { done.flag.load(ordering: .acquiring) ? () : nil }
+    return isDone != nil
+  }
+
   /// Never destroys the handle: its threads and memory stay until the process ends.
   func leaveAlive() { _ = Unmanaged.passRetained(self) }
 

@@ -1,4 +1,5 @@
 import CRdkafka
+import Glibc
 import Runtime
 
 /// What a sink or a writer may not be able to do any more: the run ends.
@@ -89,7 +90,8 @@ final class KafkaProducer: @unchecked Sendable {
             timestampMillis, opaque)
         }
       guard status == RD_KAFKA_RESP_ERR__QUEUE_FULL, !isGivenUp() else { return status }
-      rd_kafka_poll(client.handle, 50)
+      // Not by librdkafka's clock: KafkaWaiting.swift says why.
+      if rd_kafka_poll(client.handle, 0) == 0 { usleep(1_000) }
       try throwIfFatal()
     }
   }
@@ -113,7 +115,8 @@ final class KafkaProducer: @unchecked Sendable {
         let reason = client.health.state.withLock { $0.unreachable } ?? "the brokers do not acknowledge"
         throw SinkFailure("\(rd_kafka_outq_len(client.handle)) records are not written: \(reason)")
       }
-      _ = rd_kafka_flush(client.handle, 100)
+      if rd_kafka_flush(client.handle, 0) != RD_KAFKA_RESP_ERR_NO_ERROR { usleep(2_000) }
+      client.wakeAfterClockJump()
       try throwIfFatal()
     }
     rd_kafka_poll(client.handle, 0)

@@ -1,4 +1,5 @@
 import CRdkafka
+import Glibc
 import Runtime
 import Synchronization
 
@@ -82,7 +83,8 @@ public final class KafkaSink: RecordSink {
         let reason = producer.problem ?? "the brokers do not acknowledge"
         throw SinkFailure("\(waiting) records are not written: \(reason)")
       }
-      rd_kafka_poll(producer.client.handle, 50)
+      producer.client.wakeAfterClockJump()
+      if rd_kafka_poll(producer.client.handle, 0) == 0 { usleep(1_000) }
     }
   }
 

@@ -43,7 +43,7 @@ public struct KafkaSourceOptions: Sendable {
 /// Standing by: all members stay in the group, and the group's assignment is only looked at for who has the last
 /// partition. That one assigns all partitions to itself, the others none. (The last, because the sticky assignor gives
 /// newcomers the first ones of whoever has most: who reads keeps reading when others join and leave.) A member that
-/// dies is expelled after `session.timeout.ms` (6 s here), and from then on its commits are refused.
+/// dies is expelled after `session.timeout.ms` (6 s), and from then on its commits are refused.
 public final class KafkaSource: LiveSource {
   public private(set) var schema: SourceSchema
   private let topic: String
@@ -64,7 +64,7 @@ public final class KafkaSource: LiveSource {
   /// What is assigned to our consumer, whatever the group thinks.
   private var assigned: Set<PartitionIdentity> = []
   /// Standing by: the partitions that the group gave us, of which only the last means something.
-  private var granted: Set<Int32> = []
+  private(set) var granted: Set<Int32> = []
   /// A follower's word from its daemon.
   private var isFollowingLead = false
   /// The group waits for us to let go.
@@ -77,7 +77,9 @@ public final class KafkaSource: LiveSource {
 
   /// How long a question to the brokers may hold up the control thread.
   private static let questionMillis: Int32 = 1_000
-  private static let commitMillis: Int32 = 10_000
+  private static let coordinatorMillis: Int32 = 5_000
+  private static let commitMillis: Int64 = 5_000
+  private static let closeMillis: Int64 = 5_000
   private static let upkeepNanos: Int64 = 250_000_000
 
   /// Subscribes. Throws `KafkaFailure` for a property that librdkafka does not take; brokers that cannot be
@@ -129,12 +131,11 @@ public final class KafkaSource: LiveSource {
   }
 
   private static func membershipDefaults(_ options: KafkaSourceOptions) -> [KafkaProperty] {
-    var defaults: [KafkaProperty] = []
+    // The shortest session that brokers take unless told otherwise (`group.min.session.timeout.ms`), and heartbeats by
+    // which the others soon learn that it has ended: who is left has the partitions of the dead within seven seconds.
+    // They are sent by a thread of librdkafka's, whatever ours are busy with.
+    var defaults: [KafkaProperty] = [.init("session.timeout.ms", "6000"), .init("heartbeat.interval.ms", "500")]
     if let instanceID = options.instanceID { defaults.append(.init("group.instance.id", instanceID)) }
-    if options.ownership != .shared {
-      // The shortest that brokers take unless told otherwise: who stands by takes over within ten seconds.
-      defaults += [.init("session.timeout.ms", "6000"), .init("heartbeat.interval.ms", "2000")]
-    }
     return defaults
   }
 
@@ -147,10 +148,14 @@ public final class KafkaSource: LiveSource {
   public func poll(timeoutMillis: Int) -> [AssignmentChange] {
     guard !isClosed else { return [] }
     var changes: [AssignmentChange] = []
-    var wait = beginning.isEmpty ? Int32(clamping: timeoutMillis) : min(100, Int32(clamping: timeoutMillis))
-    while let message = rd_kafka_consumer_poll(client.handle, wait) {
-      serve(message)
-      wait = 0
+    let wait = beginning.isEmpty ? timeoutMillis : min(100, timeoutMillis)
+    _ = awaiting(millis: Int64(wait), napMicros: 2_000) {
+      var isServed = false
+      while let message = rd_kafka_consumer_poll(client.handle, 0) {
+        serve(message)
+        isServed = true
+      }
+      return isServed || context.hasChanges ? () : nil
     }
     for change in context.take() {
       switch (change, options.ownership) {
@@ -183,6 +188,7 @@ public final class KafkaSource: LiveSource {
     let now = monotonicNanos()
     if now - lastUpkeepNanos >= Self.upkeepNanos {
       lastUpkeepNanos = now
+      client.wakeAfterClockJump()
       pauseUnread(now)
       confirmEnds()
     }
@@ -521,9 +527,26 @@ public final class KafkaSource: LiveSource {
     }
   }
 
+  /// Throws while the coordinator does not answer.
+  ///
+  /// It takes one request of a connection at a time, and the answer to a JoinGroup may be seconds away. A commit behind
+  /// that is served when the group has another generation: then it is refused, and librdkafka gives up the whole
+  /// assignment for it and joins again. So before each commit goes a question that costs nothing when it has to wait.
+  private func confirmCoordinator() throws {
+    let list = KafkaPartitions([(topic, 0, Int64(RD_KAFKA_OFFSET_INVALID))])
+    let status = rd_kafka_committed(client.handle, list.list, Self.coordinatorMillis)
+    guard status == RD_KAFKA_RESP_ERR_NO_ERROR else {
+      client.health.lost("the coordinator of group \(options.group) does not answer")
+      throw KafkaFailure("offsets of group \(options.group) were not committed: \(kafkaText(status))")
+    }
+    client.health.reached()
+  }
+
   /// Blocks until the group's coordinator has answered, for at most ten seconds.
   public func commit(_ points: [CommitPoint]) throws {
     guard !points.isEmpty else { return }
+    guard KafkaGroupHandle.memberID(client) != nil else { throw expelled(nil) }
+    try confirmCoordinator()
     // Offsets that come without a member are taken by a group that has none, whoever committed since.
     guard KafkaGroupHandle.memberID(client) != nil else { throw expelled(nil) }
     let list = KafkaPartitions(points)
@@ -533,7 +556,8 @@ public final class KafkaSource: LiveSource {
     guard status == RD_KAFKA_RESP_ERR_NO_ERROR else {
       throw KafkaFailure("offsets of group \(options.group) were not committed: \(kafkaText(status))")
     }
-    guard let event = rd_kafka_queue_poll(queue, Self.commitMillis) else {
+    let answer = awaiting(millis: Self.commitMillis, napMicros: 100) { rd_kafka_queue_poll(queue, 0) }
+    guard let event = answer else {
       client.health.lost("the coordinator of group \(options.group) does not answer")
       throw KafkaFailure("offsets of group \(options.group) were not committed: no answer")
     }
@@ -612,7 +636,8 @@ public final class KafkaSource: LiveSource {
     if !revoking.isEmpty || owesRelease { finishRevocation() }
     if !beginning.isEmpty { assign([]) }
     context.isClosing = true
-    rd_kafka_consumer_close(client.handle)
+    // It may never come back: when the group ends under a rebalance that we are answering, nobody answers us.
+    if !client.closeConsumer(withinMillis: Self.closeMillis) { return client.leaveAlive() }
     // librdkafka 2.0.2 aborts the process when it destroys a consumer that has joined a group and was not told its
     // partitions yet (rd_kafka_sticky_assignor_state_destroy; mended in later ones).
     if !hadAssignment { client.leaveAlive() }
@@ -629,6 +654,8 @@ private final class Rebalances: KafkaContext {
   private var changes: [Change] = []
   /// While the consumer leaves there is nobody left to ask: partitions are given back at once.
   var isClosing = false
+
+  var hasChanges: Bool { !changes.isEmpty }
 
   func take() -> [Change] {
     defer { changes = [] }

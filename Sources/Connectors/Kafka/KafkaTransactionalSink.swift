@@ -313,7 +313,9 @@ public final class KafkaTransactionalSink: TransactionalSink, Sendable {
     let client = state.withLock { $0.isOpen ? $0.producer?.client : nil }
     guard let client else { return }
     let deadline = monotonicNanos() + options.flushMillisMax * 1_000_000
-    while rd_kafka_flush(client.handle, 100) != RD_KAFKA_RESP_ERR_NO_ERROR {
+    while rd_kafka_flush(client.handle, 0) != RD_KAFKA_RESP_ERR_NO_ERROR {
+      usleep(2_000)
+      client.wakeAfterClockJump()
       if isGivenUp.load(ordering: .sequentiallyConsistent) { return }
       if monotonicNanos() > deadline {
         throw SinkFailure("\(rd_kafka_outq_len(client.handle)) records are not written: the brokers do not acknowledge")

@@ -45,7 +45,8 @@ public final class PostgresCheckpointStore: CheckpointArchive {
       return try body(connection)
     } catch {
       connection = nil
-      throw CheckpointFailure("\(what) (\(location.shown)): \(error)")
+      throw CheckpointFailure(
+        "\(what) (\(location.shown)): \(error)", mayPass: CheckpointFailure.mayPass(error))
     }
   }
 

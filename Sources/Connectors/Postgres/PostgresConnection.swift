@@ -81,7 +81,7 @@ final class PostgresConnection {
       if PQstatus(handle) == CONNECTION_BAD || status == PGRES_POLLING_FAILED { throw failure() }
       let events = status == PGRES_POLLING_READING ? POLLIN : POLLOUT
       guard try wait(for: Int16(events), until: deadline) != 0 else {
-        throw CheckpointFailure("it does not answer: no connection after \(seconds(limits.connectNanos))")
+        throw CheckpointFailure("it does not answer: no connection after \(seconds(limits.connectNanos))", mayPass: true)
       }
       status = PQconnectPoll(handle)
     }
@@ -108,7 +108,7 @@ final class PostgresConnection {
       problem = problem ?? owned.problem
       last = owned
     }
-    if let problem { throw CheckpointFailure(problem) }
+    if let problem { throw CheckpointFailure(problem, mayPass: true) }
     guard let last else { throw failure() }
     return last
   }
@@ -137,7 +137,8 @@ final class PostgresConnection {
   private func consume(_ events: Int16, until deadline: Int64) throws(CheckpointFailure) {
     let ready = try wait(for: events, until: deadline)
     guard ready != 0 else {
-      throw CheckpointFailure("it does not answer: a statement took more than \(seconds(limits.statementNanos))")
+      throw CheckpointFailure(
+        "it does not answer: a statement took more than \(seconds(limits.statementNanos))", mayPass: true)
     }
     if ready & Int16(POLLIN | POLLHUP | POLLERR) != 0, PQconsumeInput(handle) == 0 { throw failure() }
   }
@@ -149,13 +150,13 @@ final class PostgresConnection {
       var entry = pollfd(fd: PQsocket(handle), events: events, revents: 0)
       let count = poll(&entry, 1, Int32(clamping: max(0, (left + 999_999) / 1_000_000)))
       if count > 0 { return entry.revents }
-      if count < 0, errno != EINTR { throw CheckpointFailure("poll: \(errnoText())") }
+      if count < 0, errno != EINTR { throw CheckpointFailure("poll: \(errnoText())", mayPass: true) }
       if left <= 0 { return 0 }
     }
   }
 
   private func failure() -> CheckpointFailure {
-    CheckpointFailure(oneLine(PQerrorMessage(handle).map { String(cString: $0) } ?? ""))
+    CheckpointFailure(oneLine(PQerrorMessage(handle).map { String(cString: $0) } ?? ""), mayPass: true)
   }
 
   private func monotonic() -> Int64 {

@@ -120,6 +120,19 @@ final class AlertTask: RowTask {
     remove(place)
   }
 
+  /// Its records show what it reads: nothing of it can be missing.
+  override func lack(_ slots: Set<Int>) -> Bool {
+    var read = [definition.condition] + (definition.keys + definition.values).map(\.slot)
+    for template in definition.labels + definition.annotations {
+      for case .slot(let slot, _) in template.parts { read.append(slot) }
+    }
+    return read.contains { slots.contains($0) }
+  }
+
+  override func windowSkipped(_ end: Int64) {
+    for place in active.indices.reversed() where active[place].state.isPending { remove(place) }
+  }
+
   override func windowEnded(_ end: Int64) {
     if !active.isEmpty {
       // From the back: what is removed gives its place to the last one, which has been looked at.

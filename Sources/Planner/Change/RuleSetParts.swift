@@ -29,6 +29,8 @@ struct RuleSetParts {
     var below: String?
     var belowSpec: WindowSpec?
     var upstreamNanos: Int64 = 0
+    /// Of windows: how long their panes are.
+    var paneNanos: Int64 = 0
     var level: Int
     var family: Int64
     var rules: Set<String>
@@ -41,6 +43,10 @@ struct RuleSetParts {
     /// Aggregates that it gives, by `PaneAggregation.State.id`.
     var states: Set<String>
     var rules: Set<String>
+    /// By rule, and by the id of each operator whose windows take its rows: the aggregates that it cannot do without.
+    var needs: [String: Set<String>]
+    /// Rules by operator over its rows.
+    var above: [String: Set<String>]
   }
 
   var rules: [Rule] = []
@@ -304,12 +310,15 @@ struct RuleSetParts {
         deepFacets: panes.input.belowFacets, source: source.definition.name,
         sourceFacets: source.definition.identityFacets(reading: panes.fields),
         below: panes.input.slo?.operatorID ?? panes.input.window?.panes?.operatorID,
-        belowSpec: panes.input.baseWindow?.spec, upstreamNanos: panes.input.reachNanos, level: panes.level, family: panes.family,
+        belowSpec: panes.input.baseWindow?.spec, upstreamNanos: panes.input.reachNanos, paneNanos: panes.paneNanos,
+        level: panes.level, family: panes.family,
         rules: panes.users, states: states,
         windows: panes.windows.map { window in
-          Window(
+          var needs = WindowNeeds(window, panes)
+          needs.visit(window.rows, behind: [])
+          return Window(
             spec: window.spec, states: Set(window.outputs.map { panes.states[$0.output.state].id }),
-            rules: window.users)
+            rules: window.users, needs: needs.states, above: needs.above)
         }))
   }
 
@@ -332,11 +341,94 @@ struct RuleSetParts {
   }
 }
 
+/// What each reader of a window's rows needs of its aggregates, `where` on the way to it included: what
+/// `RowTask.lack` finds out of the graph.
+private struct WindowNeeds {
+  private let window: WindowPlan
+  private let panes: PanesPlan
+  private(set) var states: [String: Set<String>] = [:]
+  private(set) var above: [String: Set<String>] = [:]
+
+  init(_ window: WindowPlan, _ panes: PanesPlan) {
+    self.window = window
+    self.panes = panes
+  }
+
+  /// `all`: behind something that takes a row whole or not at all.
+  mutating func visit(_ rows: RowSetPlan, behind conditions: Set<Int>, all: Bool = false) {
+    let everything = Set(window.outputs.map { panes.states[$0.output.state].id })
+    func need(_ reader: String, _ slots: [Int]) {
+      if all { return states[reader, default: []].formUnion(everything) }
+      let bases = slots.reduce(into: conditions) { $0.formUnion(rows.space.bases[$1]) }
+      for base in bases {
+        guard case .output(let number) = rows.space.kinds[base] else { continue }
+        states[reader, default: []].insert(panes.states[window.outputs[number].output.state].id)
+      }
+    }
+    for consumer in rows.consumers {
+      switch consumer {
+      case .metric(let metric): need(metric.definition.name, metric.labels + [metric.value])
+      case .alert(let alert):
+        var slots = [alert.condition] + alert.keys.map(\.slot) + alert.values.map(\.slot)
+        for template in alert.labels + alert.annotations {
+          for case .slot(let slot, _) in template.parts { slots.append(slot) }
+        }
+        need(alert.definition.name, slots)
+      case .panes(let next):
+        let upstream = next.input.window?.keySlots ?? []
+        need(next.operatorID, next.keySlots + next.states.flatMap { [$0.argument, $0.filter].compactMap { $0 } } + upstream)
+        above[next.operatorID] = next.users
+      case .anomaly(let anomaly): states[anomaly.definition.name, default: []].formUnion(everything)
+      case .slo(let slo): for user in slo.users { states[user, default: []].formUnion(everything) }
+      case .detector(let detector):
+        for user in detector.users { states[user, default: []].formUnion(everything) }
+        visit(detector.rows, behind: conditions, all: true)
+      case .gather(let gather, _): for user in gather.users { states[user, default: []].formUnion(everything) }
+      // Neither stands behind windows.
+      case .pattern, .ordered: break
+      }
+    }
+    for child in rows.children {
+      visit(child.rows, behind: conditions.union(rows.space.bases(of: child.condition)), all: all)
+    }
+  }
+}
+
 extension RuleSetParts.Operator {
   /// How far back before a window the values of these of its states reach; of all when nil.
   func lookbackNanos(of ids: Set<String>? = nil) -> Int64 {
     PaneAggregation.lookbackNanos(
       functions: states.filter { ids?.contains($0.id) ?? true }.map(\.function),
       windowNanos: windows.map(\.spec.sizeNanos))
+  }
+}
+
+extension RuleSetParts.Operator {
+  /// How long panes of the old length may still be open, and new ones be put together with them, when windows would cut
+  /// those in two: the windows begin behind them. 0 when they do not.
+  func mixedPaneNanos(_ before: RuleSetParts.Operator, cutBy window: WindowSpec) -> Int64 {
+    guard paneNanos > 0, before.paneNanos > 0, paneNanos != before.paneNanos else { return 0 }
+    let (common, overflow) = (paneNanos / greatestCommonDivisor(paneNanos, before.paneNanos))
+      .multipliedReportingOverflow(by: before.paneNanos)
+    // Panes that fit together with none are left out.
+    let mixed = overflow ? before.paneNanos : common
+    return window.sizeNanos % mixed == 0 && window.hopNanos % mixed == 0 ? 0 : mixed
+  }
+}
+
+extension RuleSetParts.Window {
+  /// The window as those read it that need aggregates of which nothing is known, and as all others do.
+  func divided(known: Set<String>) -> [RuleSetParts.Window] {
+    func isWaiting(_ reader: String) -> Bool { !(needs[reader] ?? []).isSubset(of: known) }
+    let waitingAbove = above.filter { isWaiting($0.key) }
+    let waiting = rules.filter(isWaiting).union(waitingAbove.values.joined())
+    if waiting.isEmpty || waiting == rules { return [self] }
+    var parts = [self, self]
+    parts[0].rules.subtract(waiting)
+    parts[0].states.formIntersection(known)
+    parts[0].above = above.filter { waitingAbove[$0.key] == nil }
+    parts[1].rules = waiting
+    parts[1].above = waitingAbove
+    return parts
   }
 }

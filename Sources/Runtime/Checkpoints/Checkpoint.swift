@@ -122,7 +122,22 @@ public struct CheckpointManifest: Sendable, Hashable {
 /// A checkpoint cannot be stored or read. The engine goes on; a metric and `/readyz` say so.
 public struct CheckpointFailure: Error, CustomStringConvertible, Sendable {
   public var description: String
-  public init(_ description: String) { self.description = description }
+  /// The store did not answer, so that the same may succeed later: a database that restarts, a share that hangs. Not so
+  /// for what is damaged or not there.
+  public var mayPass: Bool
+  public init(_ description: String, mayPass: Bool = false) {
+    self.description = description
+    self.mayPass = mayPass
+  }
+
+  /// Whether an error that a store met may not be met later.
+  public static func mayPass(_ error: any Error) -> Bool {
+    switch error {
+    case let failure as CheckpointFailure: failure.mayPass
+    case let failure as FileSystemFailure: !failure.isMissing
+    default: false
+    }
+  }
 }
 
 /// Where checkpoints are kept. Called by one thread at a time, and never by a worker.

@@ -80,7 +80,9 @@ extension CheckpointArchive {
     do {
       return try decompressed(section) { take in try readChecked(section, of: manifest, take) }
     } catch {
-      throw CheckpointFailure("\(section.title) of checkpoint \(manifest.name), in \(section.file): \(error)")
+      throw CheckpointFailure(
+        "\(section.title) of checkpoint \(manifest.name), in \(section.file): \(error)",
+        mayPass: CheckpointFailure.mayPass(error))
     }
   }
 

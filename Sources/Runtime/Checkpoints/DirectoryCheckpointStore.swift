@@ -51,7 +51,9 @@ public final class DirectoryCheckpointStore: CheckpointArchive {
   private func directory(_ name: String) -> String { "\(groupPath)/\(name)" }
 
   private func attempt<T>(_ what: String, _ body: () throws -> T) throws(CheckpointFailure) -> T {
-    do { return try body() } catch { throw CheckpointFailure("\(what): \(error)") }
+    do { return try body() } catch {
+      throw CheckpointFailure("\(what): \(error)", mayPass: CheckpointFailure.mayPass(error))
+    }
   }
 
   // MARK: Writing

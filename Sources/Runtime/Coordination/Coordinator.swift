@@ -13,6 +13,8 @@ public struct CoordinatorOptions: Sendable {
   public var isBounded = false
   /// How long a barrier may take when everything must end: behind a sink that hangs it never comes.
   public var stopNanos: Int64 = 20_000_000_000
+  /// How long a checkpoint is asked for again whose store does not answer, before its state is rebuilt by reading.
+  public var storeWaitNanos: Int64 = 60_000_000_000
   /// How long the first engine waits for all sources before it starts without the missing ones.
   public var assignmentNanos: Int64 = 10_000_000_000
   /// Whether the workers are stepped by who made the coordinator, instead of by threads.
@@ -44,6 +46,8 @@ public enum CoordinatorEvent: Sendable {
   case commitFailed(String)
   /// A checkpoint that was committed is lost; its state is rebuilt by reading again.
   case rereads(String)
+  /// The store does not answer, and the state cannot be restored yet; it is asked again.
+  case restoreDelayed(String)
   case barrier(pauseNanos: Int64)
   case transactionAborted(String)
   case reloaded(RunningRules)
@@ -89,6 +93,9 @@ public final class Coordinator {
     var epoch: UInt64
     var stands: [PartitionStand]
     var sections: [StateSection]
+    /// Until when a commit that a rebalance or a broker delays is tried again, and when next.
+    var deadline: Int64
+    var nextAttempt: Int64 = 0
   }
 
   /// An engine and what it serves: all partitions, or one where they are shared among daemons.
@@ -137,12 +144,16 @@ public final class Coordinator {
   /// Where partitions must be read from at their next assignment.
   var wanted: [PartitionKey: Int64] = [:]
   var moves = 0
+  /// Set while a store that does not answer holds up the start.
+  var storeWait: StoreWait?
   var isForced: Bool
   private var nextCommit: Int64 = 0
   private var nextCheckpoint: Int64 = 0
   private let began: Int64
   private var commitProblem: String?
   private var checkpointProblem: String?
+  /// Why the last commit before the end was none.
+  private var stopProblem: String?
   private let suffix: () -> UInt32
 
   /// `makeSource` makes the source of a node; its partitions must begin where `startOffset` says, if it does.
@@ -160,7 +171,8 @@ public final class Coordinator {
     self.makeSource = makeSource
     self.observe = observe
     self.suffix = suffix
-    writer = store.map { CheckpointWriter(store: $0, executor: executor) }
+    // What ends with the topics has nothing to come back for.
+    writer = options.isBounded ? nil : store.map { CheckpointWriter(store: $0, executor: executor) }
     isForced = options.restore != nil
     began = options.engine.monotonic()
     isAssigned = Array(repeating: false, count: rules.graph.sources.count)
@@ -191,6 +203,7 @@ public final class Coordinator {
     if let text = units.lazy.compactMap(\.engine.outputProblem).first ?? sink.problem { problems.append(text) }
     if let commitProblem { problems.append(commitProblem) }
     if let checkpointProblem { problems.append(checkpointProblem) }
+    if let storeWait, units.isEmpty { problems.append("waiting for the checkpoint store: \(storeWait.problem)") }
     if units.isEmpty, !isStandingBy { problems.append("waiting for partitions") }
     return problems
   }
@@ -215,9 +228,10 @@ public final class Coordinator {
     case .finished: return false
     case .waiting:
       if isStopping {
-        let problem = commitProblem
+        // There is nothing to commit: what the last engines could not is read again, and that has been reported. But who
+        // asked for the end hears of it when it is why not all that was read is out.
         finish()
-        if let problem { throw SourceFailure(problem) }
+        if let stopProblem { throw SourceFailure(stopProblem) }
         return false
       }
       settleRevoked()
@@ -226,7 +240,7 @@ public final class Coordinator {
       if isReady, !waiting.isEmpty, writer?.isBusy != true, takesOver() { try startUnits() }
     case .running: try run()
     case .handingOver(let handOver):
-      if writer?.isBusy != true { try finish(handOver) }
+      if writer?.isBusy != true, now >= handOver.nextAttempt { try finish(handOver) }
     }
     if case .finished = phase { return false }
     return true
@@ -331,7 +345,8 @@ public final class Coordinator {
     }
     for unit in units { try unit.engine.wait() }
     phase = .handingOver(
-      HandOver(purpose: purpose, epoch: pending.request.epoch, stands: stands, sections: sections))
+      HandOver(
+        purpose: purpose, epoch: pending.request.epoch, stands: stands, sections: sections, deadline: pending.deadline))
     if writer?.isBusy != true, case .handingOver(let handOver) = phase { try finish(handOver) }
   }
 
@@ -406,10 +421,22 @@ public final class Coordinator {
 
   // MARK: Committing
 
-  /// Makes an epoch durable and commits it. A failure costs nothing but a repetition; an aborted transaction takes
-  /// everything back to the last commit, and then the answer is false: the engines are gone.
+  enum CommitOutcome {
+    case done
+    /// Nothing is committed, and nothing is lost: the next commit, or this one later, does it.
+    case failed(mayPass: Bool)
+    /// Everything goes back to the last commit; the engines are gone.
+    case takenBack
+  }
+
+  /// The records are out, but a source's offsets were refused for reasons that pass, such as a rebalance.
+  private struct OffsetsDelayed: Error, CustomStringConvertible {
+    var description: String
+  }
+
+  /// Makes an epoch durable and commits it.
   @discardableResult
-  private func commit(_ epoch: UInt64, _ stands: [PartitionStand]) throws -> Bool {
+  private func commit(_ epoch: UInt64, _ stands: [PartitionStand]) throws -> CommitOutcome {
     let points = stands.compactMap(point)
     do {
       try makeDurable(epoch, points)
@@ -425,7 +452,7 @@ public final class Coordinator {
       }
       observe(.committed)
       if isNew { prune() }
-      return true
+      return .done
     } catch let failure as SinkFenced {
       throw failure
     } catch let failure as GroupFenced where failure.isFinal {
@@ -433,22 +460,26 @@ public final class Coordinator {
     } catch let failure where failure is TransactionAborted || failure is GroupFenced || failure is RecordsLost {
       takeBack("\(failure)")
       // Who is told to stop, and finds that the group has gone on already, has nothing left to commit.
-      if isStopping, failure is GroupFenced { commitProblem = nil }
-      return false
+      if isStopping, !(failure is GroupFenced) { stopProblem = commitProblem }
+      return .takenBack
     } catch {
       commitProblem = "offsets are not committed: \(error)"
       observe(.commitFailed("\(error)"))
       // A transaction that is not committed now has no later: what it holds would leave with no offsets.
       if sink is any TransactionalSink {
         takeBack(commitProblem ?? "")
-        return false
+        if isStopping { stopProblem = commitProblem }
+        return .takenBack
       }
-      return true
+      return .failed(mayPass: error is OffsetsDelayed)
     }
   }
 
   /// How long a checkpoint of a shared group is spared although nobody names it: its daemon may be about to.
   private static let sparedNanos: Int64 = 600_000_000_000
+
+  /// Between two attempts of a last commit.
+  private static let commitRetryNanos: Int64 = 100_000_000
 
   /// Removes checkpoints that nobody names any more.
   private func prune() {
@@ -504,7 +535,13 @@ public final class Coordinator {
     }
     try sink.complete(epoch)
     for (number, source) in sources.enumerated() {
-      try source.commit(points.filter { $0.partition.source == number })
+      do {
+        try source.commit(points.filter { $0.partition.source == number })
+      } catch let failure as GroupFenced {
+        throw failure
+      } catch {
+        throw OffsetsDelayed(description: "\(error)")
+      }
     }
   }
 
@@ -535,7 +572,17 @@ public final class Coordinator {
 
   /// Everything that was captured has been stored, or cannot be.
   private func finish(_ handOver: HandOver) throws {
-    guard try commit(handOver.epoch, handOver.stands) else {
+    switch try commit(handOver.epoch, handOver.stands) {
+    case .done: break
+    case .failed(let mayPass):
+      // A group that is rebalancing takes no offsets. What is not committed now is written twice by whoever comes next.
+      if mayPass, now < handOver.deadline {
+        var later = handOver
+        later.nextAttempt = now + Self.commitRetryNanos
+        phase = .handingOver(later)
+        return
+      }
+    case .takenBack:
       // The purpose stands; it is served by the engines that come next.
       if case .reload(let next) = handOver.purpose { reloadRequest = reloadRequest ?? next }
       return

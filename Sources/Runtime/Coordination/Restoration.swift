@@ -44,23 +44,34 @@ enum Resumption {
   }
 }
 
+/// The store of a checkpoint does not answer now.
+struct StoreAway: Error {
+  var description: String
+}
+
 /// Reads checkpoints by name, each once.
 struct CheckpointLoader {
   let store: (any CheckpointStore)?
+  /// Whether a store that does not answer is waited for: then loading throws `StoreAway`. Otherwise the checkpoint counts
+  /// as lost, as one that is missing or damaged does at once.
+  let isPatient: Bool
   private var known: [String: LoadedCheckpoint?] = [:]
   /// Why a checkpoint could not be read.
   private(set) var problems: [String] = []
 
-  init(store: (any CheckpointStore)?) { self.store = store }
+  init(store: (any CheckpointStore)?, isPatient: Bool) {
+    self.store = store
+    self.isPatient = isPatient
+  }
 
-  mutating func load(_ name: String) -> LoadedCheckpoint? {
+  mutating func load(_ name: String) throws(StoreAway) -> LoadedCheckpoint? {
     if let before = known[name] { return before }
-    let loaded = read(name)
+    let loaded = try read(name)
     known[name] = .some(loaded)
     return loaded
   }
 
-  private mutating func read(_ name: String) -> LoadedCheckpoint? {
+  private mutating func read(_ name: String) throws(StoreAway) -> LoadedCheckpoint? {
     guard let store else {
       problems.append("checkpoint \(name) was committed, and there is no checkpoint store to read it from")
       return nil
@@ -77,21 +88,46 @@ struct CheckpointLoader {
             operatorID: section.operatorID, scope: section.scope, bytes: try store.read(section, of: manifest))
         })
     } catch {
-      problems.append("checkpoint \(name) cannot be read: \(error)")
+      let problem = "checkpoint \(name) cannot be read: \(error)"
+      if isPatient, CheckpointFailure.mayPass(error) { throw StoreAway(description: problem) }
+      problems.append(problem)
       return nil
     }
   }
 
   /// How partitions that were committed together go on. The newest checkpoint that one of them names counts for
   /// all (a commit may have reached some of them only); when one of the names cannot be read, all read again.
-  mutating func resumption(of starts: [PartitionStart]) -> Resumption {
+  mutating func resumption(of starts: [PartitionStart]) throws(StoreAway) -> Resumption {
     let names = Set(starts.compactMap { ResumePoint(metadata: $0.metadata)?.checkpoint })
     guard !names.isEmpty else { return .committed }
     var newest: LoadedCheckpoint?
     for name in names.sorted() {
-      guard let loaded = load(name) else { return .reread(lost: name) }
+      guard let loaded = try load(name) else { return .reread(lost: name) }
       if newest == nil || loaded.manifest.number > newest!.manifest.number { newest = loaded }
     }
     return newest.map { .checkpoint($0) } ?? .committed
+  }
+}
+
+/// Waiting for a store that does not answer when state is to be restored: reading everything again would take longer than
+/// most restarts of a database, but not longer than some never come back.
+struct StoreWait {
+  /// The first attempt that failed.
+  let began: Int64
+  private(set) var nextAttempt: Int64
+  private(set) var problem: String
+  private var pauseNanos: Int64 = 250_000_000
+  private static let pauseNanosMax: Int64 = 10_000_000_000
+
+  init(_ away: StoreAway, now: Int64) {
+    began = now
+    nextAttempt = now + pauseNanos
+    problem = away.description
+  }
+
+  mutating func failedAgain(_ away: StoreAway, now: Int64) {
+    pauseNanos = min(pauseNanos * 2, Self.pauseNanosMax)
+    nextAttempt = now + pauseNanos
+    problem = away.description
   }
 }

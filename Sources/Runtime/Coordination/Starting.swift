@@ -4,11 +4,18 @@ extension Coordinator {
   /// Starts engines over the partitions that are waiting; or asks for them again, where they must be read from
   /// somewhere else.
   func startUnits() throws {
-    var loader = CheckpointLoader(store: store)
+    if let storeWait, now < storeWait.nextAttempt { return }
+    var loader = CheckpointLoader(
+      store: store, isPatient: storeWait.map { now - $0.began < options.storeWaitNanos } ?? true)
     let starts = waiting.values.sorted { $0.reader.identity < $1.reader.identity }
     let groups = options.isShared ? starts.map { [$0] } : [starts]
     var beginnings: [Beginning] = []
-    for group in groups { beginnings.append(try beginning(group, &loader)) }
+    do {
+      for group in groups { beginnings.append(try beginning(group, &loader)) }
+    } catch let away as StoreAway {
+      if storeWait == nil { storeWait = StoreWait(away, now: now) } else { storeWait?.failedAgain(away, now: now) }
+      return observe(.restoreDelayed(away.description))
+    }
     for problem in loader.problems { observe(.rereads(problem)) }
     wanted = [:]
     for beginning in beginnings {
@@ -27,6 +34,7 @@ extension Coordinator {
       return restartSources()
     }
     moves = 0
+    storeWait = nil
     waiting = [:]
     isForced = false
     carried = nil
@@ -65,12 +73,20 @@ extension Coordinator {
       }
       // Sources whose rows meet go on from one cut.
       let joined = rules.graph.joinedSources(of: source)
-      var resumption = loader.resumption(of: starts.filter { joined.contains($0.reader.identity.source) })
+      var resumption = try loader.resumption(of: starts.filter { joined.contains($0.reader.identity.source) })
       if isForced, let name = options.restore {
-        guard let loaded = loader.load(name) else {
+        guard let loaded = try loader.load(name) else {
           throw SourceFailure(loader.problems.last ?? "there is no checkpoint \(name)")
         }
         resumption = .checkpoint(loaded)
+      }
+      if case .checkpoint(let loaded) = resumption, only == nil, loaded.isShared(by: Self.sharedSuffix) {
+        // Each partition has come as far as its daemon: one engine over all of them would be too early for some and too
+        // late for others.
+        throw SourceFailure(
+          "the offsets of group \(options.group) were committed by daemons that shared the partitions, each with the "
+            + "state of its own (checkpoint \(loaded.manifest.name)); this run reads them all together and cannot go on "
+            + "from there: give it another --group")
       }
       if case .checkpoint(let loaded) = resumption, only != nil, loaded.isKeyed {
         let name = loaded.manifest.name
@@ -158,6 +174,9 @@ extension Coordinator {
 }
 
 extension LoadedCheckpoint {
+  /// Whether its state was kept for each partition by itself.
+  fileprivate func isShared(by suffix: String) -> Bool { sections.contains { $0.operatorID.hasSuffix(suffix) } }
+
   /// Whether its state is by key over all partitions.
   fileprivate var isKeyed: Bool {
     sections.contains { section in

@@ -28,7 +28,7 @@ public struct OutputBatch: Sendable {
     /// The JSON text in `bytes`.
     public var start: Int
     public var length: Int
-    /// What Kafka should partition by, in `keys`: the labels, encoded. Empty for none.
+    /// What Kafka should partition by, in `keys`: the labels, encoded; the rule's name for a record without any.
     public var keyStart: Int
     public var keyLength: Int
     public init(

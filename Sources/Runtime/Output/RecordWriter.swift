@@ -9,6 +9,8 @@ public struct RecordOrigin: Sendable {
   let topic: Int32
   /// `{"type":"metric","rule":"name","time":`
   let head: [UInt8]
+  /// What Kafka partitions a record by that has no labels: the rule's name, so that its records stay in order.
+  let keyWithoutLabels: [UInt8]
   /// Two independent hashes of kind and rule: what the ids of its records start from.
   let seeds: (UInt64, UInt64)
 
@@ -16,6 +18,7 @@ public struct RecordOrigin: Sendable {
     self.kind = kind
     self.rule = rule
     self.topic = topic
+    keyWithoutLabels = Array(name.utf8)
     var head: [UInt8] = []
     head.append(json: "{\"type\":\"")
     head.append(contentsOf: kind.name.utf8)
@@ -95,6 +98,8 @@ public final class RecordWriter {
       return
     }
     appendIdentity(origin, time: time)
+    // Behind the id, which was made without it. It orders nothing: all records of such a rule have the same.
+    if pending.keys.count == openKeyStart { pending.keys.append(contentsOf: origin.keyWithoutLabels) }
     pending.entries.append(
       OutputBatch.Entry(
         kind: origin.kind, rule: origin.rule, topic: origin.topic, start: openStart,

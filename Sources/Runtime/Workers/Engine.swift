@@ -11,6 +11,8 @@ public struct EngineOptions: Sendable {
   public var isLive: Bool
   /// Keyed state beyond which partitions are held back, in bytes; 0 for no limit. See `StateGate`.
   public var stateBytesMax = 0
+  /// Who watches whether keys keep to their partitions; nil where nobody wants to know.
+  public var partitioning: PartitioningCheck?
   /// Wall clock, nanoseconds since the epoch; only idle live partitions look at it.
   public var clock: @Sendable () -> Int64
   /// A clock that only runs forward, nanoseconds: how long a partition is silent, and when to ask it again.

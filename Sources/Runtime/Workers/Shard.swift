@@ -30,6 +30,8 @@ final class FlowShard {
   private(set) var levelWatermarks: [Int64]
   private let broadcast: (Message) throws -> Void
   private let isCommitted: Bool
+  /// See `EngineOptions.alignsBarriers`.
+  private let isAligned: Bool
   private let resume: ResumePoint?
   /// While rows are read again from here, windows before it are not whole: there is no way back behind it.
   private let needsFloor: Int64
@@ -42,10 +44,12 @@ final class FlowShard {
 
   init(
     graph: Graph, flow: Int, context: TaskContext, merger: OutputMerger, partitions: [Int],
-    resume: ResumePoint?, isRestored: Bool, isCommitted: Bool, broadcast: @escaping (Message) throws -> Void
+    resume: ResumePoint?, isRestored: Bool, isCommitted: Bool, isAligned: Bool,
+    broadcast: @escaping (Message) throws -> Void
   ) {
     self.resume = resume
     self.isCommitted = isCommitted
+    self.isAligned = isAligned
     self.flow = flow
     shard = context.shard
     self.context = context
@@ -169,7 +173,7 @@ final class FlowShard {
   /// At a barrier all shards of a source have advanced equally far, and every record up to there has been
   /// handed on: what is left to store is the way back by reading again.
   func encode(into writer: StateWriter) {
-    precondition(context.output.isEmpty, "records wait behind an aligned barrier")
+    precondition(!isAligned || context.output.isEmpty, "records wait behind an aligned barrier")
     writer.append(UInt16(1))
     writer.append(points.last?.emittedThrough ?? beforeAllTime)
     writer.append(points.last?.neededSince ?? beforeAllTime)

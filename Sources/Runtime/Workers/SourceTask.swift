@@ -12,8 +12,10 @@ final class SourceTask {
   private let isLive: Bool
   private let lateOrigin: RecordOrigin
   private let deadLetterOrigin: RecordOrigin
+  private var sampler: PartitioningSampler?
 
-  init(_ node: SourceNode, _ context: TaskContext, isLive: Bool) {
+  init(_ node: SourceNode, _ context: TaskContext, isLive: Bool, partitioning: PartitioningCheck?) {
+    sampler = PartitioningSampler(node, partitioning)
     self.node = node
     self.isLive = isLive
     let name = node.schema.name
@@ -46,6 +48,7 @@ final class SourceTask {
     if records.nextOffset >= 0 { partition.position = records.nextOffset }
     if isLive { noteOffsets(partition, startWatermark, count) }
     guard count > 0 else { return }
+    sampler?.look(at: batch, inTime, count: count, partition: partition.reader.identity.partition)
     let isDense = count == records.rowCount
     root.process(batch, Selection(rows: inTime, count: count, isDense: isDense))
   }

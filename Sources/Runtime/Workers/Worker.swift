@@ -61,7 +61,8 @@ final class Worker: @unchecked Sendable {
     let bases = graph.flowBases
     levels = max(1, graph.flows.indices.map { bases[$0] + graph.levels(of: $0) }.max() ?? 1)
     sources = graph.sources.indices.map {
-      SourceTask(graph.sources[$0], contexts[$0], isLive: engine.options.isLive)
+      SourceTask(
+        graph.sources[$0], contexts[$0], isLive: engine.options.isLive, partitioning: engine.options.partitioning)
     }
     for flow in graph.flows.indices {
       contexts[flow].setSender { [unowned self] exchange, shard, rows in
@@ -73,7 +74,7 @@ final class Worker: @unchecked Sendable {
           partitions: engine.partitionSources.indices.filter {
             graph.flows[flow].sources.contains(engine.partitionSources[$0])
           }, resume: resume[flow], isRestored: restoredFlows[flow] != nil, isCommitted: engine.options.isLive,
-          broadcast: { [unowned self] in try self.broadcast($0) }))
+          isAligned: engine.options.alignsBarriers, broadcast: { [unowned self] in try self.broadcast($0) }))
     }
   }
 

@@ -15,17 +15,19 @@ let checkpointPage = CommandPage(
     Daemons may run meanwhile. A savepoint is never removed by a daemon.
     """,
   options: [
-    .option("store", "PLACE", "where they are: a directory, or postgresql://USER@HOST/DATABASE"),
+    .option(
+      "checkpoints", "PLACE",
+      "as the daemon has it: a directory or postgresql://…; default $STATE_DIRECTORY or ~/.local/state/rulesd"),
     .option("group", "NAME", "the consumer group that they belong to; default rulesd"),
     .option("format", "NAME", "of list and show: text or json; default text"),
   ],
   examples: [
-    CommandExample("rulesd checkpoint list --store /var/lib/rulesd", "what is there"),
+    CommandExample("rulesd checkpoint list --checkpoints /var/lib/rulesd", "what is there"),
     CommandExample(
-      "rulesd checkpoint export c-0000000042-5f3a90c1 before-deploy.ckpt --store /var/lib/rulesd",
+      "rulesd checkpoint export c-0000000042-5f3a90c1 before-deploy.ckpt --checkpoints /var/lib/rulesd",
       "a copy that outlives the store"),
     CommandExample(
-      "rulesd checkpoint restore before-deploy.ckpt --store postgresql://rulesd@db/state --group pages",
+      "rulesd checkpoint restore before-deploy.ckpt --checkpoints postgresql://rulesd@db/state --group pages",
       "into a database, for another group"),
   ])
 
@@ -50,8 +52,9 @@ let checkpointCommand = Command(checkpointPage) { arguments, environment in
   if format == "json", !["list", "show"].contains(word) {
     throw CommandFailure.usage("--format is for list and show")
   }
-  guard let place = arguments.text("store") else {
-    throw CommandFailure.usage("checkpoint needs --store PLACE", hint: "the daemon's checkpoint directory or database")
+  let place = arguments.text("checkpoints") ?? defaultStatePlace()
+  if place == "none" {
+    throw CommandFailure.usage("--checkpoints none keeps nothing", hint: "name the daemon's directory or database")
   }
   let group = arguments.text("group") ?? "rulesd"
   let shelf = CheckpointShelf(archive: try openCheckpointStore(place, group: group), group: group)

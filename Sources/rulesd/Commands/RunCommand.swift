@@ -19,7 +19,9 @@ let runPage = CommandPage(
     .option("group", "NAME", "the consumer group; default rulesd"),
     .option(
       "from", "PLACE", "earliest or latest: where a partition without a commit begins; default earliest"),
-    .flag("until-end", "stop at the ends that the topics have now"),
+    .flag(
+      "until-end",
+      "stop at the ends that the topics have now; begins where the group has come to, and stores no state"),
     .option(
       "sink", "NAME", repeatable: true,
       "where records go: kafka, - for standard output, or a file's path; default kafka"),
@@ -27,7 +29,7 @@ let runPage = CommandPage(
       "topic", "TYPE=NAME", repeatable: true,
       "the topic of a record type, such as alert=pages; default rulesd.metrics, rulesd.alerts, …"),
     .option("listen", "HOST:PORT", "the HTTP face; default 127.0.0.1:9464, port 0 takes a free one"),
-    .option("commit-every", "TIME", "how often offsets are committed; default 1s"),
+    .option("commit-every", "TIME", "how often offsets are committed, 10ms to 2m; default 1s"),
     .option(
       "delivery", "HOW",
       "exactly-once or at-least-once; default exactly-once where records go to Kafka, at-least-once elsewhere"),
@@ -36,6 +38,9 @@ let runPage = CommandPage(
       "a directory or postgresql://… for the state, or none; default $STATE_DIRECTORY or ~/.local/state/rulesd"),
     .option("checkpoint-every", "TIME", "how often the state is stored; default 10s"),
     .option("checkpoints-kept", "N", "besides those in use and savepoints; default 3"),
+    .option(
+      "checkpoint-wait", "TIME",
+      "how long a store that does not answer at the start is waited for, before state is rebuilt by reading; default 1m"),
     .option("restore", "NAME", "begin with this checkpoint, whatever was committed"),
     .option(
       "instance-id", "NAME",
@@ -72,10 +77,14 @@ let runCommand = Command(runPage) { arguments, environment in
     workers: try arguments.integer("workers", 1...256) ?? coreCount(),
     batchRows: try arguments.integer("batch-rows", 1...RecordBatch.rowsMax) ?? RecordBatch.rowsMax,
     commitNanos: try arguments.duration("commit-every") ?? 1_000_000_000)
+  guard commitRange.contains(setup.commitNanos) else {
+    throw CommandFailure.usage("--commit-every is from 10ms to 2m")
+  }
   setup.isShared = !setup.isBounded && program.declaresPartitioning && program.separability.isSeparable
   setup.instanceID = arguments.text("instance-id")
   setup.checkpointNanos = try arguments.duration("checkpoint-every") ?? setup.checkpointNanos
   setup.checkpointsKept = try arguments.integer("checkpoints-kept", 1...1_000) ?? setup.checkpointsKept
+  setup.storeWaitNanos = try arguments.duration("checkpoint-wait") ?? setup.storeWaitNanos
   setup.restore = arguments.text("restore")
   setup.stateBytesMax = try byteCount("memory-limit", arguments) ?? 0
   setup.keyLimit = try keyLimit(arguments)
@@ -89,7 +98,9 @@ let runCommand = Command(runPage) { arguments, environment in
     sinkOptions.topicOverrides = graph.topics
     // What is not on the brokers by then is written again after a restart: nothing after it was committed.
     sinkOptions.flushMillisMax = 15_000
-    let sink = try makeSink(names, sinkOptions, transactionalID: isExactlyOnce ? setup.transactionalID : nil)
+    var transactions = KafkaTransactionOptions(transactionalID: setup.transactionalID)
+    transactions.timeoutMillis = setup.transactionMillis
+    let sink = try makeSink(names, sinkOptions, isExactlyOnce ? transactions : nil)
     setup.store = try checkpointStore(arguments, setup)
     let listen = try listenAddress(arguments.text("listen") ?? "127.0.0.1:9464")
     setup.httpSecurity = try httpSecurity(arguments, host: listen.host, environment)
@@ -124,6 +135,10 @@ let runCommand = Command(runPage) { arguments, environment in
   return .ok
 }
 
+/// More often than that the commits would be all that is done; more rarely, and five of them would not fit into the 15
+/// minutes that brokers let a transaction last (`transaction.max.timeout.ms`).
+private let commitRange: ClosedRange<Int64> = 10_000_000...120_000_000_000
+
 /// Whether records and offsets are committed together. Files know no transactions.
 private func exactlyOnce(
   _ arguments: ParsedArguments, _ setup: RunSetup, sinks: [String]
@@ -139,13 +154,12 @@ private func exactlyOnce(
 }
 
 private func makeSink(
-  _ names: [String], _ options: KafkaSinkOptions, transactionalID: String?
+  _ names: [String], _ options: KafkaSinkOptions, _ transactions: KafkaTransactionOptions?
 ) throws -> any RecordSink {
   let lines = try names.filter { $0 != "kafka" }.map { try openLines($0, appends: true) }
   guard names.contains("kafka") else { return lines.count == 1 ? lines[0] : FanOutSink(lines) }
-  if let transactionalID {
-    let sink = try KafkaTransactionalSink(
-      options: options, transactions: KafkaTransactionOptions(transactionalID: transactionalID))
+  if let transactions {
+    let sink = try KafkaTransactionalSink(options: options, transactions: transactions)
     return lines.isEmpty ? sink : TransactionalFanOutSink(sink, others: lines)
   }
   let sink = try KafkaSink(options: options)
@@ -155,7 +169,7 @@ private func makeSink(
 /// `--checkpoints`, or where state belongs on this machine.
 private func checkpointStore(_ arguments: ParsedArguments, _ setup: RunSetup) throws -> (any CheckpointStore)? {
   let place = arguments.text("checkpoints") ?? defaultStatePlace()
-  if place == "none" || setup.isBounded {
+  if place == "none" {
     if setup.restore != nil {
       throw CommandFailure.usage("--restore needs a place to read from", hint: "give --checkpoints PLACE")
     }
@@ -164,17 +178,6 @@ private func checkpointStore(_ arguments: ParsedArguments, _ setup: RunSetup) th
   do { return try openCheckpointStore(place, group: setup.group) } catch {
     throw CommandFailure.environment("--checkpoints: \(error)")
   }
-}
-
-/// systemd's state directory, or the user's.
-private func defaultStatePlace() -> String {
-  func variable(_ name: String) -> String? {
-    getenv(name).map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 }
-  }
-  if let directory = variable("STATE_DIRECTORY") { return directory }
-  if let directory = variable("XDG_STATE_HOME") { return "\(directory)/rulesd" }
-  if let home = variable("HOME") { return "\(home)/.local/state/rulesd" }
-  return "/var/lib/rulesd"
 }
 
 /// What a running daemon cannot take on.

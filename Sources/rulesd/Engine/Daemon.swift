@@ -9,15 +9,20 @@ final class Daemon {
   private let board: StatusBoard
   /// Asked every turn: rules to be put in the place of those that run.
   private let nextRules: () -> RunningRules?
+  private let partitioning: PartitioningCheck?
+  private let onBrokenPartitioning: (BrokenPartitioning) -> Void
 
   init(
     rules: RunningRules, sink: any RecordSink, store: (any CheckpointStore)?, options: CoordinatorOptions,
-    board: StatusBoard, nextRules: @escaping () -> RunningRules? = { nil },
+    board: StatusBoard, onBrokenPartitioning: @escaping (BrokenPartitioning) -> Void = { _ in },
+    nextRules: @escaping () -> RunningRules? = { nil },
     observe: @escaping (CoordinatorEvent) -> Void = { _ in },
     makeSource: @escaping (SourceNode, StartOffsets) throws -> any LiveSource
   ) throws {
     self.board = board
     self.nextRules = nextRules
+    partitioning = options.engine.partitioning
+    self.onBrokenPartitioning = onBrokenPartitioning
     let offsets = StartOffsets()
     coordinator = try Coordinator(
       rules: rules, sink: sink, store: store, executor: ThreadExecutor(), options: options,
@@ -48,6 +53,10 @@ final class Daemon {
 
   private func publishStatus() {
     let statuses = coordinator.engines.map(\.status)
+    if let partitioning {
+      board.noteBrokenKeys(partitioning.brokenKeys)
+      partitioning.takeReports().forEach(onBrokenPartitioning)
+    }
     board.publish(
       statuses.first.map { first in statuses.dropFirst().reduce(first) { $0.adding($1) } },
       lags: coordinator.lagRecords(), problems: coordinator.problems,
@@ -87,6 +96,10 @@ final class StatusBoard: Sendable {
     var pauseNanosMax: Int64 = 0
     /// Checkpoints that were lost, and rebuilt by reading again.
     var rereads = 0
+    /// Attempts to restore state from a store that did not answer.
+    var restoreRetries = 0
+    /// Keys seen in more than one partition of a source that is `partitioned by` them, of those that are watched.
+    var brokenKeys: [String: Int] = [:]
     var abortedTransactions = 0
     var reloads = 0
     var failedReloads = 0
@@ -119,6 +132,8 @@ final class StatusBoard: Sendable {
     }
   }
 
+  func noteBrokenKeys(_ bySource: [String: Int]) { contents.withLock { $0.brokenKeys = bySource } }
+
   /// The rules on disk are those that run.
   func noteRulesCurrent() { contents.withLock { $0.reloadProblem = nil } }
 
@@ -136,6 +151,7 @@ final class StatusBoard: Sendable {
       case .committed: contents.commits += 1
       case .commitFailed: contents.failedCommits += 1
       case .rereads: contents.rereads += 1
+      case .restoreDelayed: contents.restoreRetries += 1
       case .barrier(let nanos): contents.pauseNanosMax = max(contents.pauseNanosMax, nanos)
       case .transactionAborted: contents.abortedTransactions += 1
       case .reloaded(let rules):

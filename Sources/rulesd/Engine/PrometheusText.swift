@@ -96,6 +96,13 @@ func metricsText(_ board: StatusBoard.Contents, nowNanos: Int64, startNanos: Int
     out.sample(
       "rulesd_events_out_total", [("type", kind.name)], Double(status.recordsByKind[Int(kind.rawValue)]))
   }
+  out.family(
+    "rulesd_misplaced_keys_total", "counter",
+    "Keys, of a sample, that came in more than one partition although the source is partitioned by them.")
+  for node in graph?.sources ?? [] where !node.partitionedBy.isEmpty {
+    let name = node.schema.name
+    out.sample("rulesd_misplaced_keys_total", [("source", name)], Double(board.brokenKeys[name] ?? 0))
+  }
   out.family("rulesd_queue_depth", "gauge", "Messages in a worker's inbox.")
   for (worker, depth) in board.status.queueDepths.enumerated() {
     out.sample("rulesd_queue_depth", [("worker", String(worker))], Double(depth))
@@ -130,6 +137,9 @@ func metricsText(_ board: StatusBoard.Contents, nowNanos: Int64, startNanos: Int
   out.sample("rulesd_barrier_pause_seconds_max", [], Double(board.pauseNanosMax) / 1e9)
   out.family("rulesd_checkpoints_lost_total", "counter", "Checkpoints that were committed and could not be read back.")
   out.sample("rulesd_checkpoints_lost_total", [], Double(board.rereads))
+  out.family(
+    "rulesd_restore_retries_total", "counter", "Times that the checkpoint store did not answer when state was to be restored.")
+  out.sample("rulesd_restore_retries_total", [], Double(board.restoreRetries))
   out.family("rulesd_transactions_aborted_total", "counter", "Times that work since the last commit was done again.")
   out.sample("rulesd_transactions_aborted_total", [], Double(board.abortedTransactions))
   out.family("rulesd_reloads_total", "counter", "Changes of the rules, by outcome.")

@@ -157,11 +157,14 @@ final class Reloader: @unchecked Sendable {
       // So that the same files are tried again when somebody asks.
       pendingProgram = nil
       revision = board.current.rules?.revision ?? ""
-    case .engineStarted, .checkpoint, .checkpointFailed, .committed, .commitFailed, .rereads, .barrier,
+    case .engineStarted, .checkpoint, .checkpointFailed, .committed, .commitFailed, .rereads, .restoreDelayed, .barrier,
       .transactionAborted, .engineEnded:
       return
     }
   }
+
+  /// Rules that run, by name. For the control thread.
+  var ruleNames: [String] { names(program) }
 
   private func names(_ program: TypedProgram) -> [String] {
     program.metrics.map(\.name) + program.alerts.map(\.name) + program.patterns.map(\.name) + program.anomalies.map(\.name)

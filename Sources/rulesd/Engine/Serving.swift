@@ -20,6 +20,8 @@ struct RunSetup {
   /// Where checkpoints go; without one state is rebuilt by reading again.
   var store: (any CheckpointStore)?
   var checkpointsKept = 3
+  /// How long a store that does not answer is waited for before the state is rebuilt by reading.
+  var storeWaitNanos: Int64 = 60_000_000_000
   /// Keyed state in bytes beyond which partitions wait; 0 for no limit.
   var stateBytesMax = 0
   /// Keys in a pane of a partition, for windows that set no limit of their own.
@@ -32,6 +34,14 @@ struct RunSetup {
   var httpSecurity = HTTPSecurity()
   var reloader: Reloader?
   var audit: AuditLog?
+
+  /// How long an open transaction may last. Whoever takes over under the same name ends what was left open; where daemons
+  /// share the partitions, each under a name of its own, nobody does, and readers of committed records wait so long
+  /// behind one that died. Several commits must fit in.
+  var transactionMillis: Int64 {
+    let least: Int64 = isShared && instanceID == nil ? 10_000 : 60_000
+    return max(least, 5 * (commitNanos / 1_000_000))
+  }
 
   /// Who writes. One daemon writes at a time, or each under a name of its own.
   var transactionalID: String {
@@ -70,12 +80,15 @@ func runDaemon(
   options.commitNanos = setup.commitNanos
   options.checkpointNanos = setup.checkpointNanos
   options.checkpointsKept = setup.checkpointsKept
+  let partitioning = PartitioningCheck()
+  options.engine.partitioning = partitioning
+  options.storeWaitNanos = setup.storeWaitNanos
   options.restore = setup.restore
   options.isShared = setup.isShared
   options.isBounded = setup.isBounded
   let daemon = try Daemon(
     rules: RunningRules(graph: graph, revision: setup.revision), sink: sink, store: setup.store, options: options,
-    board: board, nextRules: { setup.reloader?.next() },
+    board: board, onBrokenPartitioning: { environment.note($0.warning) }, nextRules: { setup.reloader?.next() },
     observe: { event in
       log(event, setup, environment)
       setup.reloader?.note(event)
@@ -138,13 +151,27 @@ private func log(_ event: CoordinatorEvent, _ setup: RunSetup, _ environment: Co
   case .engineStarted(let partitions, let restored):
     guard let restored else { return }
     environment.note("\(counted(partitions, "partition")) go on from checkpoint \(restored)")
-    setup.audit?.record(.restore, revision: setup.revision, rules: [], .done(restored))
+    auditRestore(.done(restored), setup)
   case .rereads(let reason):
     environment.note("\(reason); the state is rebuilt by reading again")
-    setup.audit?.record(.restore, revision: setup.revision, rules: [], .failed(reason))
+    auditRestore(.failed(reason), setup)
+  case .restoreDelayed(let reason): environment.note("\(reason); the store is asked again")
   case .checkpointFailed(let reason): environment.note("checkpoint failed: \(reason)")
   case .transactionAborted(let reason): environment.note("going back to the last commit: \(reason)")
   case .checkpoint, .committed, .commitFailed, .barrier, .reloaded, .reloadFailed, .engineEnded: return
+  }
+}
+
+/// With the rules that run now, which a reload may have changed since the start.
+private func auditRestore(_ outcome: AuditOutcome, _ setup: RunSetup) {
+  setup.audit?.record(
+    .restore, revision: setup.reloader?.revision ?? setup.revision, rules: setup.reloader?.ruleNames ?? [], outcome)
+}
+
+extension BrokenPartitioning {
+  var warning: String {
+    "warning: source \(source): \(key) comes in partitions \(partitions.map { String($0) }.joined(separator: " and ")) of "
+      + "\(topic), which is not `partitioned by` these fields: daemons that share its partitions get it wrong"
   }
 }
 

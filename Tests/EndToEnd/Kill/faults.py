@@ -5,6 +5,7 @@ the output must be that of a dry run.
 """
 
 import argparse
+import concurrent.futures
 import contextlib
 import os
 import shutil
@@ -21,6 +22,8 @@ FAULTS = {}
 COMPILER = shutil.which("clang") or shutil.which("cc")  # Swift brings the first
 # Nothing here waits longer for anything; the outage and its recovery are the longest.
 FAULT_SECONDS_MAX = 300
+# With --short: shorter outages and fewer steps, for every day.
+SHORT_OUTAGE, SHORT_SHARE = 8, 0.5
 
 
 def fault(function):
@@ -31,6 +34,10 @@ def fault(function):
 def need_embedded(options):
     if options.brokers:
         raise Skipped("needs brokers that can be told to fail")
+
+
+def shortened(options, steps):
+    return round(steps * SHORT_SHARE) if options.short else steps
 
 
 def need_option(trial, option):
@@ -70,7 +77,7 @@ def broker_slow(options):
     need_embedded(options)
     with Trial(options, "broker-slow") as trial:
         trial.feed(0.5)
-        trial.brokers.tell("slow", 500)
+        trial.brokers.tell("slow", 200 if options.short else 500)
         daemon = Daemon(trial, "daemon")
         daemon.wait_ready(90)
         trial.feed(1)
@@ -87,7 +94,7 @@ def leader_change(options):
     with Trial(options, "leader-change", brokers=3) as trial:
         daemon = Daemon(trial, "daemon")
         daemon.wait_ready()
-        steps = 12
+        steps = shortened(options, 12)
         for step in range(steps):
             trial.feed((step + 1) / steps)
             for topic, count in [(EVENTS, trial.partitions[EVENTS]), (LAG, 1), *((kind, 4) for kind in OUTPUTS)]:
@@ -113,7 +120,7 @@ def requests_refused(options):
     with Trial(options, "requests-refused") as trial:
         daemon = Daemon(trial, "daemon")
         daemon.wait_ready()
-        steps = 12
+        steps = shortened(options, 12)
         for step in range(steps):
             # 7 timed out, 14 the coordinator is loading, 5 no leader, 9 a replica is missing; API keys in the protocol guide.
             for api, codes in [(0, "7 7"), (1, "5 9"), (3, "5"), (8, "14 14 7")]:
@@ -133,13 +140,12 @@ def rebalance(options, name, daemons, across):
         living = []
 
         def add():
-            member = ["-X", f"group.instance.id=trial{trial.suffix}.{len(trial.daemons)}"] if options.brokers else []
-            daemon = Daemon(trial, f"daemon-{len(trial.daemons)}", *member)
+            daemon = Daemon(trial, f"daemon-{len(trial.daemons)}", *trial.member(len(trial.daemons)))
             living.append(daemon)
             return daemon
 
         add().wait_ready()
-        steps = 6 * daemons
+        steps = shortened(options, 6 * daemons)
         told = set()
         for step in range(steps):
             trial.feed((step + 1) / steps)
@@ -195,7 +201,7 @@ def take_over(options):
     """A daemon is killed; the other one of the group has all partitions soon after."""
     with Trial(options, "take-over", across=False) as trial:
         need_groups(trial)
-        first, second = Daemon(trial, "first"), Daemon(trial, "second")
+        first, second = (Daemon(trial, name, *trial.member(name)) for name in ["first", "second"])
         first.wait_ready()
         trial.feed(0.5)
         time.sleep(8)  # until the group has settled
@@ -219,14 +225,14 @@ def zombie(options):
     """A daemon is stopped for longer than its session; another takes its partitions; then the first wakes up."""
     with Trial(options, "zombie", across=False) as trial:
         need_groups(trial)
-        first = Daemon(trial, "first")
+        first = Daemon(trial, "first", *trial.member("first"))
         first.wait_ready()
         feeding = threading.Thread(target=trial.feed, args=(0.4,))
         feeding.start()
         time.sleep(trial.random.uniform(0, 0.3))
         first.signal(signal.SIGSTOP)
         feeding.join()
-        second = Daemon(trial, "second")
+        second = Daemon(trial, "second", *trial.member("second"))
         second.wait_ready(60)
         trial.feed(0.7)
         second.wait_read()
@@ -303,13 +309,14 @@ def clock_jumps(options):
             file.write(bytes(8))
         daemon = Daemon(trial, "daemon", environment={"LD_PRELOAD": library, "TRIAL_CLOCK": clock})
         daemon.wait_ready()
-        jumps = [3, -26, 0, 90 * 24, -1, 0]
+        # Every other one goes back: what waits for a moment of the wall clock then waits for hours.
+        jumps = [3, -26, 0, 90 * 24, -1, -2, -3, 0, -1, 5, -5, 0]
         seen = []
         for step, hours in enumerate(jumps):
             with open(clock, "r+b") as file:
                 file.write(struct.pack("=q", hours * 3_600_000_000_000))
             trial.feed((step + 1) / len(jumps))
-            time.sleep(1.5)
+            time.sleep(trial.random.uniform(0.5, 1.5))
             daemon.must_live()
             seen.append(daemon.metrics()["rulesd_uptime_seconds"])
         if max(seen) - min(seen) < 80 * 86_400:
@@ -324,25 +331,53 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, epilog="faults: " + ", ".join(FAULTS))
     add_options(parser)
     parser.add_argument("names", nargs="*", metavar="FAULT", help="default all")
-    parser.add_argument("--outage", type=float, default=30, help="seconds that the brokers are away")
+    parser.add_argument("--outage", type=float, help="seconds that the brokers are away; default 30, or 8 with --short")
+    parser.add_argument("--short", action="store_true", help="shorter outages, fewer steps")
+    parser.add_argument(
+        "--lanes", type=int, default=1,
+        help="how many faults at a time, each with brokers of its own: most of each is waiting for groups")
     options = parser.parse_args()
+    options.outage = options.outage or (SHORT_OUTAGE if options.short else 30)
     unknown = set(options.names) - set(FAULTS)
     if unknown:
         parser.error(f"there is no fault {', '.join(sorted(unknown))}")
-    failed = 0
-    for name in options.names or FAULTS:
-        began = time.monotonic()
-        signal.alarm(FAULT_SECONDS_MAX)
-        try:
-            say(f"{name}: {FAULTS[name](options)} ({time.monotonic() - began:.0f} s)")
-        except Skipped as reason:
-            say(f"{name}: skipped: {reason}")
-        except Failed as failure:
-            failed += 1
-            say(f"{name}: FAILED: {failure}")
-        finally:
-            signal.alarm(0)
-    sys.exit(1 if failed else 0)
+    names = options.names or list(FAULTS)
+    if options.lanes > 1 and len(names) > 1:
+        sys.exit(1 if in_lanes(options, names) else 0)
+    sys.exit(1 if sum(not one(name, options) for name in names) else 0)
+
+
+def one(name, options):
+    """Makes one trial; answers whether it went well."""
+    began = time.monotonic()
+    signal.alarm(FAULT_SECONDS_MAX)
+    try:
+        say(f"{name}: {FAULTS[name](options)} ({time.monotonic() - began:.0f} s)")
+    except Skipped as reason:
+        say(f"{name}: skipped: {reason}")
+    except Failed as failure:
+        say(f"{name}: FAILED: {failure}")
+        return False
+    finally:
+        signal.alarm(0)
+    return True
+
+
+def in_lanes(options, names):
+    """Each fault in a process of its own; answers how many failed."""
+    own = [argument for argument in sys.argv[1:] if argument not in names]
+    own += ["--lanes", "1"]  # the last one counts
+
+    def run(name):
+        result = subprocess.run([sys.executable, __file__, *own, name], capture_output=True, text=True, check=False)
+        say((result.stdout + result.stderr).rstrip())
+        return result.returncode != 0
+
+    began = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(options.lanes) as pool:
+        failed = sum(pool.map(run, names))
+    say(f"faults: {len(names)} faults, {failed} failed; {time.monotonic() - began:.0f} s")
+    return failed
 
 
 def too_long(number, frame):

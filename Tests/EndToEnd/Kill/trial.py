@@ -353,6 +353,10 @@ class Trial:
                 options += ["--checkpoint-every", "700ms"]
         return options + self.options.daemon_options
 
+    def member(self, name):
+        """Options of one of several daemons that are there at once: real brokers know each by a name of its own."""
+        return ["-X", f"group.instance.id=trial{self.suffix}.{name}"] if self.brokers.is_real else []
+
     # The traffic
 
     def feed(self, share):
@@ -469,12 +473,11 @@ class Trial:
 
 
 def disorder(records):
-    """A series' records must come in the order of time: a resolved alert before its firing says the opposite. Records
-    without labels have no key, and so no partition of their own to be in order in."""
+    """A series' records must come in the order of time: a resolved alert before its firing says the opposite."""
     last, problems = {}, []
     for line in records:
         record = json.loads(line)
-        if record["type"] in ("metric", "alert") and record["labels"]:
+        if record["type"] in ("metric", "alert"):
             series = (record["type"], record["rule"], json.dumps(record["labels"], sort_keys=True))
             if record["time"] < last.get(series, ""):
                 problems.append(f"out of order: {line}")

@@ -240,6 +240,31 @@ import Testing
     #expect(Set(lines.map { $0.suffix(36) }).count == lines.count, "each record has an id of its own")
   }
 
+  /// What is pending or firing counts for its rule, as long as it is there.
+  @Test func alertsAreStateOfTheirRule() throws {
+    let records = (0..<5).flatMap { minute in
+      (0..<4).map { key in
+        TestRecord(time: testEpoch + Int64(minute) * 60 * second, key: "k\(key)", value: key == 0 ? 5 : 50)
+      }
+    }
+    let graph = try graph(Self.rules)
+    let log = log(0, 0, records, atEnd: .nothingYet)
+    let engine = Engine(
+      graph: graph, options: EngineOptions(workers: 2, order: .bySource, isLive: true), partitions: [log.start()],
+      sink: MemorySink())
+    try engine.start()
+    func state(_ rule: String) -> OperatorStatus {
+      guard let index = graph.rules.firstIndex(of: rule), engine.status.rules.count > index else { return OperatorStatus() }
+      return engine.status.rules[index]
+    }
+    try eventually("alerts are counted") { state("Target").keys == 3 && state("Other").keys == 3 }
+    #expect(state("Root").keys == 0 && state("Root").bytes == 0)
+    #expect(state("Target").bytes > 3 * 240 && engine.status.stateBytes >= state("Target").bytes)
+    log.show(records.count, atEnd: .end)
+    try engine.wait()
+    try eventually("none is left") { state("Target").keys == 0 && state("Target").bytes == 0 }
+  }
+
   /// Stopped at a barrier at any moment, and gone on from what was captured there with other workers.
   @Test(arguments: 1...UInt64(seedCount(25)))
   func goesOnFromACheckpoint(seed: UInt64) throws {
