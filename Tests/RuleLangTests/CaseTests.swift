@@ -48,5 +48,5 @@ import Testing
     #expect(!program.alerts.isEmpty || !program.metrics.isEmpty)
   }
 
-  @Test func thereArePrograms() { #expect(Self.programs.count == 6) }
+  @Test func thereArePrograms() { #expect(Self.programs.count == 8) }
 }

@@ -192,7 +192,7 @@ final class TraceAnalysis {
       let node = nodes[index]
       start = min(start, node.start)
       end = max(end, node.end)
-      if node.parent == -2 { orphans += 1 }
+      if node.given == -2 { orphans += 1 }
       if node.parent == -1, found < 0 || node.start < nodes[found].start { found = index }
     }
     isRootMissing = found < 0

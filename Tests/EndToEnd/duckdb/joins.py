@@ -19,14 +19,14 @@ START = 1_795_230_000_000  # 2026-11-21T03:00:00Z, ms
 BOUND = 5_000  # the watermark bound of every source, ms
 CASES = [
     # name, kind, keys of the join, within ms, direction, rows a side, distinct keys
-    ("inner", "join", ("k",), 3_000, "", 20_000, 500),
-    ("inner after, two keys", "join", ("k", "g"), 5_000, "after", 20_000, 100),
-    ("inner, a hot key", "join", ("k",), 200, "", 20_000, 3),
-    ("left", "left join", ("k",), 2_000, "", 20_000, 800),
-    ("left before", "left join", ("k", "g"), 10_000, "before", 20_000, 300),
-    ("unless", "unless", ("k",), 5_000, "", 20_000, 3_000),
-    ("unless after", "unless", ("k",), 30_000, "after", 20_000, 5_000),
-    ("at one time", "left join", ("k",), 0, "", 20_000, 2),
+    ("inner", "join", ("k",), 3_000, "", 5_000, 120),
+    ("inner after, two keys", "join", ("k", "g"), 5_000, "after", 5_000, 25),
+    ("inner, a hot key", "join", ("k",), 200, "", 5_000, 3),
+    ("left", "left join", ("k",), 2_000, "", 5_000, 200),
+    ("left before", "left join", ("k", "g"), 10_000, "before", 5_000, 75),
+    ("unless", "unless", ("k",), 5_000, "", 5_000, 800),
+    ("unless after", "unless", ("k",), 30_000, "after", 5_000, 1_200),
+    ("at one time", "left join", ("k",), 0, "", 5_000, 2),
 ]
 PARTITIONS = 3
 
