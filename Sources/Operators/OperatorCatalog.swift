@@ -10,7 +10,7 @@ let scalarFunctionList: [any ScalarFunction.Type] = [
 /// Aggregate functions of the language. To add one: its file, and its line here.
 let aggregateFunctionList: [any AggregateFunction.Type] = [
   Count.self, Rate.self, Sum.self, Average.self, Minimum.self, Maximum.self, StandardDeviation.self,
-  Quantile.self, Distinct.self, Top.self, First.self, Last.self, Increase.self,
+  Quantile.self, Distinct.self, Top.self, First.self, Last.self, Exemplars.self, Increase.self,
 ]
 
 /// Detector stages of the language. To add one: its file, and its line here.

@@ -7,6 +7,7 @@ extension Plan {
   public var explanation: Explanation {
     var explainer = Explainer()
     for source in sources { explainer.add(source) }
+    explainer.link()
     return explainer.result
   }
 }
@@ -15,6 +16,16 @@ extension Plan {
 private struct Explainer {
   var result = Explanation()
   private var ids: Set<String> = []
+  /// Further inputs of joins: the node whose rows they are, and the join.
+  private var others: [(input: String, node: String)] = []
+
+  /// To be called when all nodes are there.
+  mutating func link() {
+    for (input, node) in others {
+      guard let place = result.nodes.firstIndex(where: { $0.id == node }) else { continue }
+      result.nodes[place].otherInputs.append(input)
+    }
+  }
 
   private mutating func add(
     _ kind: Explanation.Kind, id: String, _ title: String, input: String?, rules: Set<String>,
@@ -81,7 +92,7 @@ private struct Explainer {
       switch consumer {
       case .alert(let alert): hidden.insert(alert.condition)
       case .metric(let metric): hidden.insert(metric.value)
-      case .panes, .ordered, .pattern, .slo, .detector, .anomaly: break
+      case .panes, .ordered, .pattern, .slo, .detector, .anomaly, .gather: break
       }
     }
     return .list(
@@ -98,6 +109,7 @@ private struct Explainer {
       case .alert(let alert): add(alert, names, input: input)
       case .ordered(let ordered): add(ordered, names, input: input)
       case .pattern(let pattern): add(pattern, input: input)
+      case .gather(let gather, let number): add(gather, number, input: input)
       case .slo(let slo): add(slo, names, input: input)
       case .detector(let detector): add(detector, names, input: input)
       case .anomaly(let anomaly): add(anomaly, input: input)
@@ -228,6 +240,47 @@ private struct Explainer {
         .list("labels", anomaly.labels.map(\.name)), .list("values", anomaly.values.map(\.name)),
         .text("state", anomaly.keepsState ? "an entry for each open anomaly" : ""),
       ])
+  }
+
+  // MARK: Joins and traces
+
+  /// Shown under its first input; the others point to it.
+  private mutating func add(_ gather: GatherPlan, _ number: Int, input: String) {
+    if number > 0 {
+      others.append((input, gather.operatorID))
+      return
+    }
+    let names = gather.inputNames
+    let kind: Explanation.Kind
+    var facts: [Explanation.Fact] = []
+    let limits = Join.Limits()
+    switch gather.definition {
+    case .join(let join):
+      kind = .join
+      facts = [
+        .text("right", names[1].title(of: gather.inputs[1].rows)),
+        .text("within", join.isByWindow ? "the same window" : String(join.withinText.dropFirst("within ".count))),
+        .list("takes_along", gather.inputs[0].carried.map { names[0].name($0) }),
+        .list("takes_along_right", gather.inputs[1].carried.map { names[1].name($0) }),
+        .text(
+          "state",
+          "rows of both sides for the time in which a partner may come, up to \(join.rowLimit ?? limits.rows) a key and side"),
+      ]
+    case .trace(let trace):
+      kind = .trace
+      facts = [
+        .text("gap", duration(trace.gapNanos)), .text("longest", duration(trace.longestNanos)),
+        .list("takes_along", gather.inputs[0].carried.map { names[0].name($0) }),
+        .list("adds", gather.outputs.filter(\.isRead).flatMap { output in output.traced.map { output.space.names[$0.slot] } }),
+        .text("state", "spans of traces that are not over, up to \(trace.spanLimit ?? Trace.spanLimitDefault) a trace"),
+      ]
+    }
+    let keys = gather.inputs[0].keySlots.map { names[0].name($0) }
+    facts.insert(.list("keys", keys), at: 0)
+    let outputs = gather.outputs.map { SlotNames($0) }
+    for (output, names) in zip(gather.outputs, outputs) where output.isRead { facts.append(computes(output.rows, names)) }
+    let id = add(kind, id: gather.operatorID, gather.title(names), input: input, rules: gather.users, facts)
+    for (output, names) in zip(gather.outputs, outputs) where output.isRead { addConsumers(of: output.rows, names, input: id) }
   }
 
   private mutating func add(_ pattern: PatternPlan, input: String) {

@@ -14,6 +14,10 @@ public struct Explanation: Sendable {
     case window
     /// Finds the pattern of each row's message, in the rows' order.
     case cluster
+    /// Brings rows of two inputs together.
+    case join
+    /// Puts spans of a trace together.
+    case trace
     /// Keeps an error budget, and how fast it burns.
     case slo
     /// Brings rows into their order, at the owners of their keys.
@@ -52,6 +56,8 @@ public struct Explanation: Sendable {
     public var facts: [Fact]
     /// The node whose rows it takes; nil for a source.
     public var input: String?
+    /// Further nodes whose rows it takes: the right side of a join.
+    public var otherInputs: [String] = []
     /// Metrics and alerts that depend on it, sorted; of a metric or an alert itself none.
     public var rules: [String]
   }

@@ -27,15 +27,21 @@ extension Plan {
     }
     let exchanges = panes.map { panes in
       Exchange(
-        source: sources.firstIndex { $0 === panes.source } ?? 0, level: panes.level,
+        flow: flow(of: panes.input), level: panes.level,
         definition: lowering.aggregation(panes), rules: panes.users.sorted())
     }
     let orderedExchanges = ordered.map { ordered in
       Exchange(
-        source: sources.firstIndex { $0 === ordered.source } ?? 0, level: 0, definition: lowering.ordered(ordered),
+        flow: sources.firstIndex { $0 === ordered.source } ?? 0, level: 0, definition: lowering.ordered(ordered),
         rules: ordered.users.sorted())
     }
-    var graph = Graph(sources: nodes, exchanges: exchanges + orderedExchanges, rules: names, topics: topics)
+    let gatherExchanges = gathers.map { gather in
+      Exchange(
+        flow: sources.count + gather.number, level: 0, definition: lowering.gather(gather), rules: gather.users.sorted())
+    }
+    var graph = Graph(
+      sources: nodes, exchanges: exchanges + orderedExchanges + gatherExchanges, rules: names, topics: topics,
+      gathered: gatheredFlows)
     graph.operators = storedOperators
     return graph
   }
@@ -124,7 +130,9 @@ private final class Lowering {
       maxAheadNanos: definition.time.maxAheadNanos)
     let steps = plan.panes.filter { $0.source === source && $0.level == 0 }.map(\.paneNanos)
     // Ordered rows go on as soon as the watermark has passed them, at whatever time that is.
-    let isOrdered = plan.ordered.contains { $0.source === source }
+    let isOrdered =
+      plan.ordered.contains { $0.source === source }
+      || plan.gathers.contains { $0.inputs.contains { $0.rows.source === source } }
     return SourceNode(
       schema: schema, computedSlots: layout.computed,
       prepare: source.requirements.isEmpty ? nil : computedOnly(source.arriving, layout),
@@ -154,6 +162,7 @@ private final class Lowering {
       switch consumer {
       case .panes(let panes): set.consumers.append(aggregation(panes))
       case .ordered(let ordered): set.consumers.append(self.ordered(ordered))
+      case .gather(let gather, let input): set.consumers.append(feed(gather, input))
       case .pattern(let pattern): set.consumers.append(self.pattern(pattern, rows, layout))
       case .slo(let slo): set.consumers.append(self.slo(slo, layout))
       case .detector(let detector): set.consumers.append(self.detector(detector, layout))
@@ -283,6 +292,58 @@ private final class Lowering {
       parameters: layout.place(pattern.parameters), offset: layout.place(pattern.offset))
   }
 
+  // MARK: Joins and traces
+
+  private func exchange(_ gather: GatherPlan) -> Int { plan.panes.count + plan.ordered.count + gather.number }
+
+  private func input(_ gather: GatherPlan, _ number: Int) -> GatherInput {
+    let input = gather.inputs[number]
+    let layout = layout(of: input.rows)
+    let space = input.rows.space
+    var dropsNullKeys = true
+    if case .join(let join) = gather.definition, join.kind != .inner, number == 0 { dropsNullKeys = false }
+    return GatherInput(
+      carried: input.carried.map {
+        OrderedExchange.Carried(slot: layout.place($0), type: space.types[$0].physical, identity: space.identities[$0])
+      }, keys: input.keySlots.map { input.carry($0) }, order: input.rows.orderSlots?.map { input.carry($0) },
+      dropsNullKeys: dropsNullKeys, reachNanos: input.rows.reachNanos)
+  }
+
+  private func feed(_ gather: GatherPlan, _ number: Int) -> GatherFeed {
+    GatherFeed(
+      exchange: exchange(gather), operatorID: gather.operatorID, number: number, input: input(gather, number))
+  }
+
+  func gather(_ gather: GatherPlan) -> GatherExchange {
+    let outputs = gather.outputs.map { output in
+      let layout = layout(of: output.rows)
+      return GatherOutput(
+        columnTypes: Array(layout.types.dropLast(layout.computed.count)), computedSlots: layout.computed,
+        rows: rowSet(output.rows))
+    }
+    let operation: any GatherOperation
+    switch gather.definition {
+    case .join(let join):
+      let defaults = Join.Limits()
+      operation = Join(
+        kind: join.kind.operation, lowNanos: join.lowNanos, highNanos: join.highNanos,
+        limits: Join.Limits(
+          rows: join.rowLimit ?? defaults.rows, keys: join.keyLimit ?? keyLimit, bytes: join.byteLimit ?? defaults.bytes),
+        columns: gather.outputs[0].joined.map(\.column),
+        hopNanos: join.isByWindow ? gather.inputs[0].rows.hopNanos : 0)
+    case .trace(let trace):
+      guard let columns = gather.spanColumns else { preconditionFailure("traces are made of spans") }
+      operation = Trace(
+        gapNanos: trace.gapNanos, longestNanos: trace.longestNanos, spanLimit: trace.spanLimit ?? Trace.spanLimitDefault,
+        limits: Join.Limits(keys: keyLimit), columns: columns, traces: gather.outputs[0].traced.map(\.column),
+        edges: gather.outputs[1].traced.map(\.column), readsTraces: gather.outputs[0].isRead,
+        readsEdges: gather.outputs[1].isRead)
+    }
+    return GatherExchange(
+      exchange: exchange(gather), operatorID: gather.operatorID,
+      inputs: gather.inputs.indices.map { input(gather, $0) }, operation: operation, outputs: outputs)
+  }
+
   // MARK: Aggregations
 
   func aggregation(_ panes: PanesPlan) -> PaneAggregation {
@@ -295,7 +356,6 @@ private final class Lowering {
         rows: rowSet(window.rows))
     }
     let upstream = panes.input.baseWindow
-    let ordered = panes.input.ordered
     var aggregation = PaneAggregation(
       exchange: panes.number, paneNanos: panes.paneNanos,
       keySlots: panes.keySlots.map { input.place($0) },
@@ -306,9 +366,9 @@ private final class Lowering {
         placed.filter = state.filter.map { input.place($0) }
         return placed
       },
-      windows: windows, inputTypes: upstream == nil && ordered == nil ? [] : input.types,
-      isOverWindows: upstream != nil || ordered != nil,
-      upstreamKeySlots: (panes.input.rowKeySlots ?? ordered.map { [$0.partitionSlot, $0.offsetSlot] } ?? []).map { input.place($0) },
+      windows: windows, inputTypes: panes.input.orderSlots == nil ? [] : input.types,
+      isOverWindows: panes.input.orderSlots != nil,
+      upstreamKeySlots: (panes.input.orderSlots ?? []).map { input.place($0) },
       upstreamNanos: panes.input.reachNanos)
     aggregation.operatorID = panes.operatorID
     // Rows of windows are as many as those windows have keys.

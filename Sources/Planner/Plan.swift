@@ -10,6 +10,8 @@ public final class Plan {
   public internal(set) var panes: [PanesPlan] = []
   public internal(set) var ordered: [OrderedPlan] = []
   public internal(set) var detectors: [DetectorPlan] = []
+  /// Joins and traces; each stands behind those whose rows it takes.
+  public internal(set) var gathers: [GatherPlan] = []
   /// Names of metrics and alerts, as `explain` and `/metrics` show them.
   public internal(set) var rules: [String] = []
 }
@@ -85,6 +87,7 @@ final class RowSetPlan {
     case source
     case window
     case ordered
+    case gathered
     case slo
     case detected
     case filter(TypedExpr)
@@ -92,6 +95,8 @@ final class RowSetPlan {
   enum Consumer {
     case panes(PanesPlan)
     case ordered(OrderedPlan)
+    /// And which of its inputs these rows are.
+    case gather(GatherPlan, input: Int)
     case slo(SloPlan)
     case detector(DetectorPlan)
     case pattern(PatternPlan)
@@ -108,6 +113,9 @@ final class RowSetPlan {
   weak var source: SourcePlan?
   weak var window: WindowPlan?
   weak var ordered: OrderedPlan?
+  weak var gather: GatherPlan?
+  /// Which of the operator's outputs.
+  weak var output: GatherPlan.Output?
   weak var slo: SloPlan?
   /// Of a detector's own rows: which.
   weak var detector: DetectorPlan?
@@ -197,6 +205,8 @@ final class RowSetPlan {
     rows.source = source
     rows.window = window
     rows.ordered = ordered
+    rows.gather = gather
+    rows.output = output
     rows.slo = slo
     children.append((condition, rows))
     childOf[condition] = rows
@@ -209,6 +219,7 @@ final class RowSetPlan {
     for child in children { child.rows.prune() }
     for case .panes(let panes) in consumers { for window in panes.windows { window.rows.prune() } }
     for case .ordered(let ordered) in consumers { ordered.rows.prune() }
+    for case .gather(let gather, input: 0) in consumers { for output in gather.outputs { output.rows.prune() } }
     for case .slo(let slo) in consumers { slo.rows.prune() }
     for case .detector(let detector) in consumers { detector.rows.prune() }
   }
@@ -228,6 +239,10 @@ final class RowSetPlan {
     if let ordered {
       ordered.users.insert(user)
       ordered.input.note(user: user)
+    }
+    // Once for each rule: rows that are joined with themselves, again and again, have many ways back.
+    if let gather, gather.users.insert(user).inserted {
+      for input in gather.inputs { input.rows.note(user: user) }
     }
     if let slo {
       slo.users.insert(user)

@@ -25,6 +25,10 @@ fileprivate indirect enum Binding {
   case carried(Binding, OrderedPlan, over: StreamRows)
   /// A column that an ordered operator adds.
   case clustered(Cluster.Output, OrderedPlan, name: String)
+  /// A column of one side of a join.
+  case joined(Binding, GatherPlan, side: Int, over: StreamRows)
+  /// A column of traces (output 0) or of calls between services (1).
+  case traced(Trace.Column, TypedColumn, GatherPlan, output: Int)
   /// A column that an SLO gives.
   case slo(SloColumn, SloPlan)
   /// A column that a detector adds, by its place.
@@ -172,14 +176,7 @@ private struct PlanBuilder {
   private mutating func rows(ofStream index: Int) -> StreamRows {
     if let known = streams[index] { return known }
     let stream = program.streams[index]
-    var rows: StreamRows
-    switch stream.input {
-    case .source(let source):
-      let source = self.source(source)
-      rows = StreamRows(
-        rows: source.root, columns: fields(of: source), names: source.definition.fields.map(\.name))
-    case .stream(let input): rows = self.rows(ofStream: input)
-    }
+    var rows = self.rows(of: stream.input)
     for stage in stream.stages {
       switch stage {
       case .filter(let condition): filter(condition, &rows)
@@ -191,6 +188,8 @@ private struct PlanBuilder {
         }
       case .aggregate(let aggregation): aggregate(aggregation, &rows)
       case .cluster(let definition): cluster(definition, &rows)
+      case .join(let definition): join(definition, &rows)
+      case .trace(let definition): trace(definition, &rows)
       case .slo(let definition): slo(definition, name: stream.name, &rows)
       case .detector(let definition): detector(definition, &rows)
       }
@@ -243,7 +242,7 @@ private struct PlanBuilder {
     for (index, key) in keys.enumerated() {
       columns.append(.slot(window.keySlots[index], rows.rows.space.types[key]))
     }
-    let keyNames = aggregation.keys.map { rows.names[$0] }
+    let keyNames = aggregation.keys.map { keyName(rows.names[$0]) }
     for aggregate in aggregation.aggregates {
       columns.append(.aggregate(aggregate, window, over: rows))
     }
@@ -272,6 +271,81 @@ private struct PlanBuilder {
         .clustered(.parameter(mask: value.mask, number: value.number), ordered, name: value.name))
     }
     rows.names += TypedCluster.columnNames + definition.values.map(\.name)
+  }
+
+  private mutating func rows(of input: StreamInput) -> StreamRows {
+    switch input {
+    case .source(let index):
+      let source = self.source(index)
+      return StreamRows(
+        rows: source.root, columns: fields(of: source), names: source.definition.fields.map(\.name))
+    case .stream(let index): return rows(ofStream: index)
+    }
+  }
+
+  private mutating func join(_ definition: TypedJoin, _ rows: inout StreamRows) {
+    let left = rows
+    let right = self.rows(of: definition.right)
+    let leftKeys = definition.leftKeys.map { slot(of: left.columns[$0], at: left.rows) }
+    let rightKeys = definition.rightKeys.map { slot(of: right.columns[$0], at: right.rows) }
+    for key in leftKeys { noteHashed(key, left.rows) }
+    for key in rightKeys { noteHashed(key, right.rows) }
+    var found: GatherPlan?
+    for case .gather(let known, input: 0) in left.rows.consumers {
+      guard case .join(let other) = known.definition, known.inputs[1].rows === right.rows,
+        known.inputs[0].keySlots == leftKeys, known.inputs[1].keySlots == rightKeys,
+        GatherPlan.joinIdentity(other) == GatherPlan.joinIdentity(definition)
+      else { continue }
+      found = known
+    }
+    let gather = found ?? add(
+      .join(definition),
+      [GatherPlan.Input(left.rows, keySlots: leftKeys), GatherPlan.Input(right.rows, keySlots: rightKeys)])
+    rows.rows = gather.outputs[0].rows
+    rows.columns = left.columns.map { .joined($0, gather, side: 0, over: left) }
+    guard definition.kind != .unless else { return }
+    rows.columns += right.columns.map { .joined($0, gather, side: 1, over: right) }
+    rows.names += definition.addedColumns.map(\.name)
+  }
+
+  private mutating func trace(_ definition: TypedTrace, _ rows: inout StreamRows) {
+    let over = rows
+    let keys = definition.keys.map { slot(of: over.columns[$0], at: over.rows) }
+    for key in keys { noteHashed(key, over.rows) }
+    let columns = [
+      definition.span, definition.parent, definition.service, definition.start, definition.duration, definition.error,
+      definition.name,
+    ]
+    var slots: [Int?] = []
+    for column in columns {
+      if let column { slots.append(slot(of: over.columns[column], at: over.rows)) } else { slots.append(nil) }
+    }
+    var found: GatherPlan?
+    for case .gather(let known, input: 0) in over.rows.consumers {
+      guard case .trace(let other) = known.definition, known.inputs[0].keySlots == keys, known.spanSlots == slots,
+        GatherPlan.traceIdentity(other) == GatherPlan.traceIdentity(definition)
+      else { continue }
+      found = known
+    }
+    let gather = found ?? add(.trace(definition), [GatherPlan.Input(over.rows, keySlots: keys)], spanSlots: slots)
+    let output = definition.isEdges ? 1 : 0
+    rows.rows = gather.outputs[output].rows
+    rows.columns = gather.outputs[output].keySlots.map { .slot($0, gather.outputs[output].space.types[$0]) }
+    for (column, typed) in zip(definition.isEdges ? Trace.Column.ofEdges : Trace.Column.ofTraces, definition.columns) {
+      rows.columns.append(.traced(column, typed, gather, output: output))
+    }
+    rows.names = definition.keys.map { keyName(over.names[$0]) } + definition.columns.map(\.name)
+  }
+
+  private func add(
+    _ definition: GatherPlan.Definition, _ inputs: [GatherPlan.Input], spanSlots: [Int?] = []
+  ) -> GatherPlan {
+    guard let source = inputs[0].rows.anySource else { preconditionFailure("rows come from a source in the end") }
+    let gather = GatherPlan(
+      number: plan.gathers.count, definition, inputs: inputs, source: source, spanSlots: spanSlots)
+    plan.gathers.append(gather)
+    for (number, input) in inputs.enumerated() { input.rows.consumers.append(.gather(gather, input: number)) }
+    return gather
   }
 
   private mutating func slo(_ definition: TypedSlo, name: String, _ rows: inout StreamRows) {
@@ -374,10 +448,10 @@ private struct PlanBuilder {
       known.paneNanos = greatestCommonDivisor(known.paneNanos, pane)
       return known
     }
-    guard let source = rows.source ?? rows.baseWindow?.panes?.source ?? rows.ordered?.source else {
+    guard let source = rows.anySource else {
       preconditionFailure("rows hang on a source, a window or an ordered operator")
     }
-    let level = rows.ordered != nil ? 1 : rows.baseWindow?.panes.map { $0.level + 1 } ?? 0
+    let level = plan.origin(of: rows).map { $0.level + 1 } ?? 0
     let panes = PanesPlan(
       number: plan.panes.count, input: rows, source: source, level: level, keySlots: keys,
       keyLimit: keyLimit, paneNanos: pane, family: window.paneFamily)
@@ -401,7 +475,7 @@ private struct PlanBuilder {
         case .column, .constant: return resolved
         default: return .column(slot(of: columns[index], at: rows), type)
         }
-      case .slot, .aggregate, .carried, .clustered, .slo, .detected: return .column(slot(of: columns[index], at: rows), type)
+      case .slot, .aggregate, .carried, .clustered, .slo, .detected, .joined, .traced: return .column(slot(of: columns[index], at: rows), type)
       }
     }
   }
@@ -417,6 +491,10 @@ private struct PlanBuilder {
       return ordered.carry(slot(of: inner, at: over.rows))
     case .clustered(let output, let ordered, let name):
       return ordered.slot(of: output, name: name)
+    case .joined(let inner, let gather, let side, let over):
+      return gather.slot(ofInput: side, slot(of: inner, at: over.rows), prefix: side == 0 ? nil : gather.joinName)
+    case .traced(let column, let typed, let gather, let output):
+      return gather.slot(of: column, typed, output: output)
     case .slo(let output, let slo): return slo.slot(of: output)
     case .detected(let column, let detector): return detector.slot(of: column)
     case .derived(let name, let expression, let over):

@@ -88,6 +88,17 @@ private struct SeparabilityWalk {
       case .cluster(let cluster):
         if reason == nil { reason = self.reason(stream, rows.source, cluster.keys.map { rows.fields[$0] }) }
         rows.fields += (TypedCluster.columnNames + cluster.values.map(\.name)).map { _ in nil }
+      case .join(let join):
+        if reason == nil {
+          reason = Separability.Reason(
+            rule: rule, kind: kind, place: stream.origin,
+            text: "\(kind) \(rule) joins rows of more than one topic, whose partitions need not go together")
+        }
+        rows.fields += join.addedColumns.map { _ in nil }
+      case .trace(let trace):
+        let keys = trace.keys.map { rows.fields[$0] }
+        if reason == nil { reason = self.reason(stream, rows.source, keys) }
+        rows.fields = keys + trace.columns.map { _ in nil }
       case .slo(let slo):
         // By the keys of the windows below.
         rows.fields = slo.keys.map { rows.fields[$0] } + slo.outputs.map { _ in nil }

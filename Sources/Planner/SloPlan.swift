@@ -63,7 +63,7 @@ public final class SloPlan {
   /// How far back in the source's time a row reaches.
   var reachNanos: Int64 {
     let longest = definition.burnWindows.last ?? 0
-    return longest + (input.window?.reachNanos ?? input.slo?.reachNanos ?? 0)
+    return longest + input.reachNanos
   }
 
   /// `by service good status < 500` as the input's names have it.
@@ -92,7 +92,7 @@ extension RowSetPlan {
   var baseWindow: WindowPlan? { window ?? slo?.base }
 
   /// How far back in the source's time a row reaches.
-  var reachNanos: Int64 { window?.reachNanos ?? slo?.reachNanos ?? 0 }
+  var reachNanos: Int64 { window?.reachNanos ?? slo?.reachNanos ?? gather?.reachNanos ?? 0 }
 
   /// The slots that tell rows of one time apart, in the order of keys.
   var rowKeySlots: [Int]? { window?.keySlots ?? slo?.keySlots }

@@ -7,7 +7,8 @@ extension Plan {
     var names = InputNames()
     let windows = panes.map { $0.stored(names.of($0)) }
     let rules = alerts.map(\.stored) + anomalies.map(\.stored) + slos.map(\.stored)
-    return (windows + rules + ordered.map(\.stored) + detectors.map { $0.stored(names.of($0)) }).sorted { utf8Precedes($0.id, $1.id) }
+    let others = ordered.map(\.stored) + gathers.map(\.stored) + detectors.map { $0.stored(names.of($0)) }
+    return (windows + rules + others).sorted { utf8Precedes($0.id, $1.id) }
   }
 
   var alerts: [AlertPlan] {
@@ -33,7 +34,8 @@ extension Plan {
         case .ordered(let ordered): visit(ordered.rows)
         case .slo(let slo): visit(slo.rows)
         case .detector(let detector): visit(detector.rows)
-        case .alert, .metric, .pattern, .anomaly: break
+        case .gather(let gather, input: 0): for output in gather.outputs { visit(output.rows) }
+        case .alert, .metric, .pattern, .anomaly, .gather: break
         }
       }
       for child in rows.children { visit(child.rows) }
@@ -58,6 +60,7 @@ private struct InputNames {
     if let slo = rows.slo { return slo.rowNames }
     if let window = rows.window, let below = window.panes { return SlotNames(window, over: of(below)) }
     if let ordered = rows.ordered { return SlotNames(ordered, over: ordered.inputNames) }
+    if rows.output != nil { return SlotNames(of: rows) }
     guard let source else { preconditionFailure("a detector stands behind windows or an exchange") }
     if let known = bySource[ObjectIdentifier(source)] { return known }
     let names = SlotNames(source)
@@ -69,10 +72,7 @@ private struct InputNames {
 extension PanesPlan {
   /// What the panes' rows are called: by the source's fields, or by the windows below.
   var inputNames: SlotNames {
-    if let ordered = input.ordered { return SlotNames(ordered, over: ordered.inputNames) }
-    if let slo = input.slo { return slo.rowNames }
-    guard let window = input.window, let below = window.panes else { return SlotNames(source) }
-    return SlotNames(window, over: below.inputNames)
+    SlotNames(of: input)
   }
 
   /// `by service` or `without keys`.
@@ -120,14 +120,21 @@ extension AnomalyPlan {
   }
 }
 
+extension GatherPlan {
+  var inputNames: [SlotNames] { inputs.map { SlotNames(of: $0.rows) } }
+
+  fileprivate var stored: StoredOperator {
+    let what = kind == "join" ? "rows of both sides that may have a partner" : "spans of traces that are not over"
+    return StoredOperator(
+      id: operatorID, kind: kind, summary: "\(kind) \(title(inputNames)) over \(source.definition.name): \(what)",
+      rules: users.sorted(by: utf8Precedes))
+  }
+}
+
 extension SloPlan {
   /// What the slots of its input are called.
   var inputNames: SlotNames {
-    if let slo = input.slo { return slo.rowNames }
-    guard let window = input.window, let below = window.panes else {
-      preconditionFailure("an SLO reads rows of windows or of another SLO")
-    }
-    return SlotNames(window, over: below.inputNames)
+    SlotNames(of: input)
   }
 
   /// What the slots of its rows are called.

@@ -95,6 +95,29 @@ struct ProgramInvariants {
           require(value.number > 0, "number of \(value.name)")
           columns.append(TypedColumn(name: value.name, type: value.type, isNullable: true))
         }
+      case .join(let join):
+        let (right, rightWindowing) = rightSide(join, index)
+        require(right == join.rightColumns, "right side of \(stream.name)")
+        require(!join.leftKeys.isEmpty && join.leftKeys.count == join.rightKeys.count, "keys of a join")
+        for (a, b) in zip(join.leftKeys, join.rightKeys) {
+          require(columns.indices.contains(a) && right.indices.contains(b), "keys of a join")
+          require(columns[a].type == right[b].type, "types of a join's keys")
+        }
+        require(join.lowNanos <= 0 && join.highNanos >= 0, "interval of a join")
+        if join.isByWindow { require(windowing != nil && windowing?.window == rightWindowing?.window, "joined windows") }
+        windowing = join.windowing(left: windowing, leftColumns: columns.count, right: rightWindowing)
+        columns += join.addedColumns
+      case .trace(let trace):
+        require(windowing == nil, "trace behind windows")
+        require(trace.gapNanos > 0 && trace.longestNanos > 0, "times of a trace")
+        for (place, type) in [
+          (trace.span, ValueType.string), (trace.parent, .string), (trace.service, .string), (trace.duration, .duration),
+        ] { require(columns.indices.contains(place) && columns[place].type == type, "columns of a span") }
+        if let start = trace.start { require(columns[start].type == .timestamp, "start of a span") }
+        if let error = trace.error { require(columns[error].type == .bool, "error of a span") }
+        columns = trace.keys.map { key in
+          TypedColumn(name: keyName(columns[key].name), type: columns[key].type, isNullable: false)
+        } + trace.columns
       case .slo(let slo):
         require(windowing?.window.hopNanos == slo.stepNanos, "steps of \(stream.name)")
         require(windowing?.keyColumns == slo.keys, "keys of \(stream.name)")
@@ -135,6 +158,7 @@ struct ProgramInvariants {
         if let windowing { require(window.hopNanos % windowing.window.hopNanos == 0, "inner window") }
         require(Set(aggregation.keys).count == aggregation.keys.count, "keys")
         var after = aggregation.keys.map { columns[$0] }
+        for index in after.indices { after[index].name = keyName(after[index].name) }
         for aggregate in aggregation.aggregates {
           if let argument = aggregate.argument { check(argument, columns) }
           if let filter = aggregate.filter {
@@ -151,6 +175,15 @@ struct ProgramInvariants {
     require(columns.map(\.type) == stream.columns.map(\.type), "types of \(stream.name)")
     require(Set(columns.map(\.name)).count == columns.count, "a name twice in \(stream.name)")
     require(windowing == stream.windowing, "windowing of \(stream.name)")
+  }
+
+  private mutating func rightSide(_ join: TypedJoin, _ index: Int) -> (columns: [TypedColumn], windowing: Windowing?) {
+    switch join.right {
+    case .source(let source): return (program.sources[source].columns, nil)
+    case .stream(let right):
+      require(right < index, "order of a join's right side")
+      return (program.streams[right].columns, program.streams[right].windowing)
+    }
   }
 
   private mutating func check(

@@ -83,7 +83,10 @@ final class WindowTask: KeyedTask {
     guard let inner, let ordered, !waiting.isEmpty else { return }
     var refs: [(chunk: Int, row: Int)] = []
     for (index, chunk) in waiting.enumerated() {
-      for row in 0..<chunk.batch.rowCount where chunk.batch.times[row] < watermark {
+      // A chunk that a faster shard sent may hold rows of both sides of the last watermark: it stays, and those before were
+      // taken then.
+      for row in 0..<chunk.batch.rowCount
+      where chunk.batch.times[row] < watermark && chunk.batch.times[row] >= advancedTo {
         refs.append((index, row))
       }
     }

@@ -81,6 +81,7 @@ extension RowSetPlan {
       }
     }
     if let ordered { fields.formUnion(ordered.fields) }
+    if let gather { fields.formUnion(gather.inputs[0].rows.fields(behind: gather.inputs[0].keySlots)) }
     if let slo { fields.formUnion(slo.input.fields(behind: slo.inputKeySlots)) }
     if let panes = window?.panes { fields.formUnion(panes.input.fields(behind: below.union(panes.keySlots))) }
     return fields
@@ -104,12 +105,16 @@ extension RowSetPlan {
     let conditions = Set(conditionList.map { $0.space.identity($0.expression) })
     var facets = [
       Facet(
-        slo != nil ? "where behind the slo"
-          : window == nil ? ordered == nil ? "where" : "where behind `cluster`" : "where behind the windows",
+        slo != nil
+          ? "where behind the slo"
+          : window != nil
+            ? "where behind the windows"
+            : ordered != nil ? "where behind `cluster`" : gather.map { "where behind the \($0.kind)" } ?? "where",
         conditions.sorted(by: utf8Precedes).joined(separator: " "), conditionTexts(names))
     ]
     facets += detectorFacets(names)
     if let ordered { facets.append(ordered.optionsFacet(ordered.inputNames)) }
+    if let gather { facets.append(gather.facet) }
     if let slo { facets += slo.countFacets }
     guard let window, let panes = window.panes else { return facets }
     facets.append(Facet("windows", window.spec.ruleText))
@@ -135,6 +140,13 @@ extension RowSetPlan {
   var belowFacets: [Facet] {
     if let ordered {
       return ordered.input.ownFacets(ordered.inputNames).map { Facet("\($0.name) before `cluster`", $0.identity, $0.text) }
+    }
+    if let gather {
+      return zip(gather.inputs, gather.inputNames).enumerated().map { number, input in
+        Facet(
+          gather.inputs.count == 1 ? "spans" : number == 0 ? "left side" : "right side", input.0.rows.identity,
+          input.1.title(of: input.0.rows))
+      }
     }
     if let slo {
       return (slo.input.ownFacets(slo.inputNames) + slo.input.belowFacets).map {
@@ -207,6 +219,20 @@ extension DetectorPlan {
     return Facet(
       "detector", "\(identity.joined(separator: " ")) \(Self.fingerprint(definition, spec))",
       title(names) + (options.isEmpty ? "" : " \(options)"))
+  }
+}
+
+extension GatherPlan {
+  /// What decides which rows come out, but for which come in.
+  var facet: Facet { Facet(kind, operatorID, title(inputNames)) }
+}
+
+extension SlotNames {
+  /// `spans where status >= 500`
+  func title(of rows: RowSetPlan) -> String {
+    let conditions = rows.conditionTexts(self)
+    let name = rows.anySource?.definition.name ?? ""
+    return conditions.isEmpty ? name : "\(name) where \(conditions)"
   }
 }
 

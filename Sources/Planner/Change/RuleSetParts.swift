@@ -71,6 +71,10 @@ struct RuleSetParts {
       case .ordered(let ordered):
         add(ordered, source, names)
         visit(ordered.rows, source, SlotNames(ordered, over: names))
+      case .gather(let gather, input: 0):
+        add(gather, source)
+        for output in gather.outputs where output.isRead { visit(output.rows, source, SlotNames(output)) }
+      case .gather: break
       case .slo(let slo):
         add(slo, source, names)
         visit(slo.rows, source, SlotNames(slo, over: names))
@@ -221,6 +225,21 @@ struct RuleSetParts {
         facets: [ordered.optionsFacet(names)] + ordered.input.ownFacets(names), deepFacets: [],
         source: source.definition.name, sourceFacets: source.definition.identityFacets(reading: ordered.fields),
         below: nil, level: 0, family: 1, rules: ordered.users, states: [], windows: []))
+  }
+
+  private mutating func add(_ gather: GatherPlan, _ source: SourcePlan) {
+    let names = gather.inputNames
+    var deep: [Facet] = []
+    for (input, name) in zip(gather.inputs, names).dropFirst() {
+      deep.append(Facet("right side", input.rows.identity, name.title(of: input.rows)))
+    }
+    operators.append(
+      Operator(
+        id: gather.operatorID, kind: gather.kind, title: "\(gather.kind) \(gather.title(names))",
+        facets: [gather.facet] + gather.inputs[0].rows.ownFacets(names[0]), deepFacets: deep,
+        source: source.definition.name,
+        sourceFacets: source.definition.identityFacets(reading: gather.inputs[0].rows.fields(behind: gather.inputs[0].keySlots)),
+        below: nil, level: 0, family: 1, rules: gather.users, states: [], windows: []))
   }
 
   private mutating func add(_ panes: PanesPlan, _ source: SourcePlan, _ names: SlotNames) {

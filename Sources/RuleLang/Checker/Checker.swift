@@ -19,6 +19,8 @@ struct Checker {
     /// Of records that come in their order: the columns by which they have their owners.
     var ordering: [Int]?
     var detection: Detection?
+    /// Behind a join or a trace.
+    var isGathered = false
   }
 
   /// Where a stream's rows have their patterns.
@@ -51,6 +53,8 @@ struct Checker {
   var slos: [Int: CheckedSlo] = [:]
   var usedSources: Set<Int> = []
   var usedStreams: Set<Int> = []
+  /// Stages `join`, `left join`, `unless`, `trace` and `edges` so far.
+  var gatherings = 0
   var program = TypedProgram()
 
   init(syntax: ProgramSyntax, catalog: Catalog, reporter: Reporter) {

@@ -10,6 +10,13 @@ extension Checker {
       pipeline.scope.isOpen = true
       return
     }
+    if pipeline.isGathered {
+      reporter.report(
+        .badCluster, "`cluster` reads records of a source, and these rows are made of others", at: syntax.range,
+        hint: "put `cluster` before `join`")
+      pipeline.scope.isOpen = true
+      return
+    }
     if pipeline.windowing != nil || pipeline.clustering != nil {
       reporter.report(
         .badCluster,

@@ -17,6 +17,15 @@ extension Checker {
       pipeline.isWindowingUnknown = true
       return
     }
+    if pipeline.isGathered, pipeline.windowing == nil {
+      if !pipeline.isWindowingUnknown {
+        reporter.report(
+          .badDetector, "`\(spec.name)` reads windows or the records of a source, and these rows come from a join or a trace",
+          at: syntax.range, hint: "put `| window tumbling 1m by … | aggregate n = count()` before it")
+      }
+      pipeline.scope.isOpen = true
+      return
+    }
     let errorsBefore = reporter.errorCount
     let argument = syntax.argument.flatMap { self.argument($0, spec, pipeline) }
     let argumentType = argument.flatMap { pipeline.scope.columns[$0].type }

@@ -12,6 +12,8 @@ struct Pipeline {
   var clustering: Checker.Clustering?
   var ordering: [Int]?
   var detection: Checker.Detection?
+  /// Behind a join or a trace: rows have no place in a source any more.
+  var isGathered = false
 }
 
 extension Checker {
@@ -28,10 +30,12 @@ extension Checker {
     streamPlaces = Array(repeating: -1, count: streams.count)
     let inputs = inputs
     let order = DependencyOrder(count: streams.count) { index in
-      if case .stream(let input)? = streams[index].input.flatMap({ inputs[$0.text] }) {
-        return [input]
+      var names = streams[index].input.map { [$0] } ?? []
+      for case .join(let join) in streams[index].stages { names.append(join.right) }
+      return names.compactMap { name in
+        if case .stream(let input)? = inputs[name.text] { return input }
+        return nil
       }
-      return []
     }
     for index in order.order {
       if let closing = order.cycles[index] {
@@ -69,7 +73,7 @@ extension Checker {
           pipeline = Pipeline(
             scope: info.scope, windowing: info.windowing,
             isWindowingUnknown: info.isWindowingUnknown, clustering: info.clustering, ordering: info.ordering,
-            detection: info.detection)
+            detection: info.detection, isGathered: info.isGathered)
         }
       case nil:
         unknownInput(name, "source or stream")
@@ -85,7 +89,7 @@ extension Checker {
     streamInfos[index] = StreamInfo(
       scope: pipeline.scope, windowing: pipeline.windowing,
       isWindowingUnknown: pipeline.isWindowingUnknown, clustering: pipeline.clustering, ordering: pipeline.ordering,
-      detection: pipeline.detection)
+      detection: pipeline.detection, isGathered: pipeline.isGathered)
     program.streams.append(
       TypedStream(
         name: stream.name.text, origin: reporter.place(stream.name.range), input: input,
@@ -127,6 +131,12 @@ extension Checker {
     case .detector(let detector):
       reportPendingWindow(&pipeline)
       self.detector(detector, of: stream, &pipeline)
+    case .join(let join):
+      reportPendingWindow(&pipeline)
+      self.join(join, &pipeline)
+    case .trace(let trace):
+      reportPendingWindow(&pipeline)
+      self.trace(trace, of: stream, &pipeline)
     case .broken:
       // Whatever it was, it may have added columns or windows.
       pipeline.scope.isOpen = true
@@ -184,6 +194,7 @@ extension Checker {
     _ pipeline: inout Pipeline
   ) {
     var keys: [Int] = []
+    var keyNames: [NameSyntax] = []
     var spec: WindowSpec?
     var limit: Int?
     var isKeysKnown = true
@@ -206,6 +217,7 @@ extension Checker {
         }
         if let type = pipeline.scope.columns[index].type { checkKey(key, type) }
         keys.append(index)
+        keyNames.append(key)
       }
     } else {
       isKeysKnown = false
@@ -216,7 +228,17 @@ extension Checker {
       }
     }
     var after = Scope(
-      kind: .rows, owner: stream.name.text, columns: keys.map { pipeline.scope.columns[$0] })
+      kind: .rows, owner: stream.name.text)
+    for (key, index) in zip(keyNames, keys) {
+      var column = pipeline.scope.columns[index]
+      column.name = keyName(column.name)
+      if after.index(of: column.name) != nil {
+        reporter.report(
+          .columnExists, "two keys are called `\(column.name)` behind `aggregate`", at: key.range,
+          hint: "give one another name before: `| derive other = \(key.text)`")
+      }
+      after.add(column)
+    }
     after.isOpen = !isKeysKnown
     var aggregates: [TypedAggregate] = []
     for assignment in assignments {

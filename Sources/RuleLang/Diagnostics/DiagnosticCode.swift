@@ -53,6 +53,8 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
   case badMetric = "E0501"
   case labelNotKey = "E0502"
   case badCluster = "E0601"
+  case badJoin = "E0701"
+  case badTrace = "E0702"
   case badSlo = "E0801"
   case badBurn = "E0802"
   case badDetector = "E0620"
@@ -120,6 +122,8 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
     case .badMetric: "a metric cannot be computed"
     case .labelNotKey: "a label changes with the value"
     case .badCluster: "patterns of texts cannot be found so"
+    case .badJoin: "rows cannot be joined so"
+    case .badTrace: "traces cannot be put together so"
     case .badSlo: "an SLO cannot be kept so"
     case .badBurn: "a burn condition makes no sense"
     case .badDetector: "a detector cannot work so"
@@ -383,6 +387,19 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       A detector goes through the rows of each series in their order, and takes the options of its table under "Detectors"; \
       over windows a series has all keys of the windows. An `anomaly` reads windows, or rows behind a detector or \
       `cluster`.
+      """
+    case .badJoin:
+      """
+      `join`, `left join` and `unless` name a source or stream, the keys that are equal on both sides, of one type, and \
+      `within` what time (0 to 7d; left out, both sides have the same windows). Their limits are `limit 10000 rows` a key \
+      (1 to 1,000,000), `limit 1000000 keys` (1 to 100,000,000) and `limit 1GiB state` (1MiB to 1TiB). A program has at most \
+      64 stages that join or put traces together.
+      """
+    case .badTrace:
+      """
+      `trace` and `edges` name the trace's key, `gap` (1ms to 1h), and in braces the columns of a span: `span` and `parent` \
+      (one type), `service` (a string), `duration`, and, where there are such, `start` (a timestamp), `error` (a bool) and \
+      `name`. `longest` is 1ms to 24h, `limit N spans` 1 to 1,000,000.
       """
     case .unused:
       """

@@ -89,6 +89,17 @@ extension TypedProgram {
       case .cluster(let cluster):
         lines.append("  | \(cluster.text(columns: columns))")
         columns += TypedCluster.columnNames + cluster.values.map(\.name)
+      case .join(let join):
+        let right =
+          switch join.right {
+          case .source(let index): sources[index].name
+          case .stream(let index): streams[index].name
+          }
+        lines.append("  | \(join.text(columns: columns, right: right))")
+        columns += join.addedColumns.map(\.name)
+      case .trace(let trace):
+        lines.append("  | \(trace.text(columns: columns))")
+        columns = trace.keys.map { keyName(columns[$0]) } + trace.columns.map(\.name)
       case .slo(let slo):
         lines.append("  | \(slo.text(columns: columns))")
         columns = slo.keys.map { columns[$0] } + slo.outputs.map(\.name)
@@ -109,7 +120,7 @@ extension TypedProgram {
             "  | aggregate \(aggregate.name) = \(aggregate.function)"
               + "(\(arguments.joined(separator: ", "))): \(aggregate.type.rawValue)")
         }
-        columns = keys + aggregation.aggregates.map(\.name)
+        columns = keys.map(keyName) + aggregation.aggregates.map(\.name)
       }
     }
     lines.append(

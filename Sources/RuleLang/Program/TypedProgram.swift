@@ -195,6 +195,11 @@ public enum TypedStage: Sendable, Hashable {
   case cluster(TypedCluster)
   /// Adds a detector's columns to each row, or makes rows of its own: see `DetectorSpec.rows`.
   case detector(TypedDetector)
+  /// Adds the columns of the right side; `unless` adds none.
+  case join(TypedJoin)
+  /// One row a trace, or one for each call between two services of it: the keys, then the columns of
+  /// `TypedTrace.columns`.
+  case trace(TypedTrace)
   /// Of rows of windows: one row a key and evaluation with the key columns, then `TypedSlo.outputs`.
   case slo(TypedSlo)
 }

@@ -31,14 +31,16 @@ extension Parser {
     }
   }
 
-  private static let stageWords: Set<Keyword> = [.where, .derive, .window, .aggregate, .cluster]
+  private static let stageWords: Set<Keyword> = [
+    .where, .derive, .window, .aggregate, .cluster, .join, .left, .unless, .trace, .edges,
+  ]
   /// Stages of the language that this version does not have.
   private static let laterStages: Set<String> = [
-    "join", "trace", "dedupe", "sequence", "topk", "session", "rate_of_change", "histogram", "sample", "redact", "lookup", "union",
+    "dedupe", "sequence", "topk", "session", "rate_of_change", "histogram", "sample", "redact", "lookup", "union",
   ]
 
   private var stageList: String {
-    (["where", "derive", "window", "aggregate", "cluster"] + detectors.map(\.name)).joined(separator: ", ")
+    (["where", "derive", "window", "aggregate", "cluster", "join", "left join", "unless", "trace", "edges"] + detectors.map(\.name)).joined(separator: ", ")
   }
 
   /// Whether a detector's stage begins here. Its name may be a column's elsewhere.
@@ -74,6 +76,20 @@ extension Parser {
     case .cluster:
       advance()
       return .cluster(try cluster(start))
+    case .join:
+      advance()
+      return .join(try join(start, .inner))
+    case .left:
+      advance()
+      guard take(.join) else { throw unexpected("`join`", hint: "write `left join`") }
+      return .join(try join(start, .left))
+    case .unless:
+      advance()
+      return .join(try join(start, .unless))
+    case .trace, .edges:
+      let isEdges = keyword == .edges
+      advance()
+      return .trace(try trace(start, isEdges: isEdges))
     default:
       let word = text(current)
       if let spec = detectors.first(where: { $0.name == word }) { return .detector(try detector(spec)) }
@@ -147,7 +163,7 @@ extension Parser {
     }
     window.range = range(from: start)
     if take(.by) {
-      window.keys = try names("a key column")
+      window.keys = try qualifiedNames("a key column")
       if kind == .leftParen {
         throw fail(
           .syntax, "a key is a column, not an expression", at: currentRange,

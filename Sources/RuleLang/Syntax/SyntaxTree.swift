@@ -82,6 +82,8 @@ enum StageSyntax {
   case window(WindowSyntax)
   case aggregate([AssignmentSyntax], range: TextRange)
   case cluster(ClusterSyntax)
+  case join(JoinSyntax)
+  case trace(TraceSyntax)
   /// The body of an `slo` declaration, which is a stream with this one stage behind its `where`.
   case slo(SloSyntax)
   case detector(DetectorSyntax)
@@ -167,6 +169,33 @@ struct ClusterValueSyntax {
   var name: NameSyntax
   var mask: NameSyntax?
   var number: ExprSyntax?
+}
+
+/// `join spans as s on trace_id, a == b within 30s after limit 1000 rows`
+struct JoinSyntax {
+  var range: TextRange
+  var kind: TypedJoin.Kind
+  var right: NameSyntax
+  var alias: NameSyntax?
+  /// Columns of the left and of the right side; one name stands for both.
+  var keys: [(left: NameSyntax, right: NameSyntax)] = []
+  var within: ExprSyntax?
+  /// `before` or `after`.
+  var direction: NameSyntax?
+  /// By the unit's word: `rows`, `keys`, `state`.
+  var limits: [(unit: NameSyntax, value: ExprSyntax)] = []
+}
+
+/// `trace by trace_id gap 30s longest 1h limit 50000 spans { span span_id … }`, or `edges …` with the same.
+struct TraceSyntax {
+  var range: TextRange
+  var isEdges: Bool
+  var keys: [NameSyntax] = []
+  var gap: ExprSyntax?
+  var longest: ExprSyntax?
+  var limit: ExprSyntax?
+  /// What the columns of a span are called, by the word for them.
+  var columns: [(item: NameSyntax, column: NameSyntax)] = []
 }
 
 struct AlertSyntax {

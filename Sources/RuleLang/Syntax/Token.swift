@@ -35,8 +35,8 @@ enum Keyword: String, Sendable, CaseIterable {
   case `let`, source, stream, metric, alert, pattern, anomaly, slo
   case test, table
   // Stages.
-  case derive, window, aggregate, cluster
-  case tumbling, hopping, every, by, limit
+  case derive, window, aggregate, cluster, join, left, unless, trace, edges
+  case tumbling, hopping, every, by, limit, within, gap
   // Items of a source.
   case kafka, partitioned, format, time, fields, require
   case deadLetter = "dead_letter"
