@@ -94,6 +94,17 @@ import Testing
     #expect(count > 15)
   }
 
+  /// Every program of the page on alerts stands for itself.
+  @Test func everyBlockOfThePageOnAlertsCompiles() throws {
+    let blocks = try Self.blocks(of: testFolder.appendingPathComponent("../../docs/alerts.md")).filter { $0.info == "rules" }
+    #expect(blocks.count >= 4)
+    for block in blocks {
+      let file = SourceFile(path: "a.rules", text: block.text)
+      let result = compileRules([file], catalog: productCatalog)
+      #expect(DiagnosticTextRenderer(files: [file]).render(result.diagnostics) == "", "alerts.md:\(block.line)")
+    }
+  }
+
   /// Pages whose rules have no output to compare.
   @Test(arguments: ["anomalies", "changed", "forecast", "absent"]) func everyRuleOfAPageCompiles(_ name: String) throws {
     let page = Self.page.deletingLastPathComponent().appendingPathComponent("\(name).md")
