@@ -31,7 +31,7 @@ import Testing
     let graph = plan.lower()
     let router = try #require(graph.exchanges.last)
     #expect(router.definition is AlertRouter)
-    #expect(graph.exchanges.dropLast().allSatisfy { $0.level < router.level && $0.source == router.source })
+    #expect(graph.exchanges.dropLast().allSatisfy { $0.level < router.level && $0.flow == router.flow })
     #expect(router.rules == ["Both", "Slow", "SlowHour", "Worse"])
     let kinds = graph.operators.map(\.kind)
     #expect(kinds.contains("router") && kinds.filter { $0 == "group" }.count == 1)
