@@ -131,14 +131,17 @@ public struct Catalog: Sendable {
   public let formats: [FormatSpec]
   /// Nil where there is no `cluster` stage.
   public let cluster: ClusterSpec?
+  /// Stages that find what is out of the ordinary.
+  public let detectors: [DetectorSpec]
 
   private let scalarByName: [String: ScalarFunctionSpec]
   private let aggregateByName: [String: AggregateFunctionSpec]
 
   public init(
     scalarFunctions: [ScalarFunctionSpec], aggregateFunctions: [AggregateFunctionSpec],
-    formats: [FormatSpec], cluster: ClusterSpec? = nil
+    formats: [FormatSpec], cluster: ClusterSpec? = nil, detectors: [DetectorSpec] = []
   ) {
+    self.detectors = detectors
     self.scalarFunctions = scalarFunctions
     self.aggregateFunctions = aggregateFunctions
     self.formats = formats
@@ -149,5 +152,6 @@ public struct Catalog: Sendable {
 
   public func scalarFunction(_ name: String) -> ScalarFunctionSpec? { scalarByName[name] }
   public func aggregateFunction(_ name: String) -> AggregateFunctionSpec? { aggregateByName[name] }
+  public func detector(_ name: String) -> DetectorSpec? { detectors.first { $0.name == name } }
   public func hasFormat(_ name: String) -> Bool { formats.contains { $0.name == name } }
 }

@@ -7,6 +7,7 @@ extension Plan {
   public var explanation: Explanation {
     var explainer = Explainer()
     for source in sources { explainer.add(source) }
+    explainer.link()
     return explainer.result
   }
 }
@@ -15,6 +16,16 @@ extension Plan {
 private struct Explainer {
   var result = Explanation()
   private var ids: Set<String> = []
+  /// Further inputs of joins: the node whose rows they are, and the join.
+  private var others: [(input: String, node: String)] = []
+
+  /// To be called when all nodes are there.
+  mutating func link() {
+    for (input, node) in others {
+      guard let place = result.nodes.firstIndex(where: { $0.id == node }) else { continue }
+      result.nodes[place].otherInputs.append(input)
+    }
+  }
 
   private mutating func add(
     _ kind: Explanation.Kind, id: String, _ title: String, input: String?, rules: Set<String>,
@@ -81,7 +92,7 @@ private struct Explainer {
       switch consumer {
       case .alert(let alert): hidden.insert(alert.condition)
       case .metric(let metric): hidden.insert(metric.value)
-      case .panes, .ordered, .pattern: break
+      case .panes, .ordered, .pattern, .slo, .detector, .anomaly, .gather: break
       }
     }
     return .list(
@@ -98,6 +109,10 @@ private struct Explainer {
       case .alert(let alert): add(alert, names, input: input)
       case .ordered(let ordered): add(ordered, names, input: input)
       case .pattern(let pattern): add(pattern, input: input)
+      case .gather(let gather, let number): add(gather, number, input: input)
+      case .slo(let slo): add(slo, names, input: input)
+      case .detector(let detector): add(detector, names, input: input)
+      case .anomaly(let anomaly): add(anomaly, input: input)
       }
     }
     for (condition, child) in rows.branches { add(condition, child, names, input: input) }
@@ -177,29 +192,130 @@ private struct Explainer {
 
   private mutating func add(_ ordered: OrderedPlan, _ names: SlotNames, input: String) {
     let keys = ordered.keySlots.map { names.name($0) }
-    let options = PatternOptions(ordered.definition)
-    let identity = id(
-      .cluster, input,
-      "\(names.identity(ordered.messageSlot)) \(ordered.keySlots.map { names.identity($0) }.joined(separator: " ")) "
-        + String(options.fingerprint, radix: 16))
     let rowNames = SlotNames(ordered, over: names)
+    var identity = ordered.keySlots.map { names.identity($0) }.joined(separator: " ")
+    let state: String
+    switch ordered.operation {
+    case .cluster(let definition, let messageSlot):
+      let options = PatternOptions(definition)
+      identity = "\(names.identity(messageSlot)) \(identity) " + String(options.fingerprint, radix: 16)
+      state = "up to \(options.limit) patterns\(keys.isEmpty ? "" : " \(by(keys))"); rows until the watermark has passed them"
+    case .order: state = "rows until the watermark has passed them"
+    }
+    let kind = ordered.operation.kind
     let id = add(
-      .cluster, id: identity, ordered.title(names), input: input, rules: ordered.users,
+      kind, id: self.id(kind, input, identity), ordered.title(names), input: input, rules: ordered.users,
       [
         .list("keys", keys),
         .list("takes_along", ordered.carried.map { names.name($0) }),
         .list("adds", ordered.outputs.map { ordered.space.names[$0.slot] }),
         computes(ordered.rows, rowNames),
-        .text(
-          "state", "up to \(options.limit) patterns\(keys.isEmpty ? "" : " \(by(keys))"); rows until the watermark has passed them"),
+        .text("state", state),
       ])
     addConsumers(of: ordered.rows, rowNames, input: id)
+  }
+
+  private mutating func add(_ detector: DetectorPlan, _ names: SlotNames, input: String) {
+    let fingerprint = DetectorPlan.fingerprint(detector.definition, detector.spec)
+    let identity = (detector.keySlots + [detector.argumentSlot].compactMap { $0 }).map { names.identity($0) }
+    let id = add(
+      .detector, id: id(.detector, input, "\(identity.joined(separator: " ")) \(fingerprint)"),
+      detector.title(names), input: input, rules: detector.users,
+      [
+        .list("keys", detector.keySlots.map { names.name($0) }),
+        .text("with", detector.definition.settings.text),
+        .list("adds", detector.definition.columns.indices.filter { detector.outputs[$0] != nil }
+          .map { detector.definition.columns[$0].name }),
+        computes(detector.rows, names),
+        .text("state", detector.stateText),
+      ])
+    addConsumers(of: detector.rows, names, input: id)
+  }
+
+  private mutating func add(_ anomaly: AnomalyPlan, input: String) {
+    let name = anomaly.definition.name
+    _ = add(
+      .anomaly, id: "anomaly:\(name)", name, input: input, rules: [],
+      [
+        .list("labels", anomaly.labels.map(\.name)), .list("values", anomaly.values.map(\.name)),
+        .text("state", anomaly.keepsState ? "an entry for each open anomaly" : ""),
+      ])
+  }
+
+  // MARK: Joins and traces
+
+  /// Shown under its first input; the others point to it.
+  private mutating func add(_ gather: GatherPlan, _ number: Int, input: String) {
+    if number > 0 {
+      others.append((input, gather.operatorID))
+      return
+    }
+    let names = gather.inputNames
+    let kind: Explanation.Kind
+    var facts: [Explanation.Fact] = []
+    let limits = Join.Limits()
+    switch gather.definition {
+    case .join(let join):
+      kind = .join
+      facts = [
+        .text("right", names[1].title(of: gather.inputs[1].rows)),
+        .text("within", join.isByWindow ? "the same window" : String(join.withinText.dropFirst("within ".count))),
+        .list("takes_along", gather.inputs[0].carried.map { names[0].name($0) }),
+        .list("takes_along_right", gather.inputs[1].carried.map { names[1].name($0) }),
+        .text(
+          "state",
+          "rows of both sides for the time in which a partner may come, up to \(join.rowLimit ?? limits.rows) a key and side"),
+      ]
+    case .trace(let trace):
+      kind = .trace
+      facts = [
+        .text("gap", duration(trace.gapNanos)), .text("longest", duration(trace.longestNanos)),
+        .list("takes_along", gather.inputs[0].carried.map { names[0].name($0) }),
+        .list("adds", gather.outputs.filter(\.isRead).flatMap { output in output.traced.map { output.space.names[$0.slot] } }),
+        .text("state", "spans of traces that are not over, up to \(trace.spanLimit ?? Trace.spanLimitDefault) a trace"),
+      ]
+    }
+    let keys = gather.inputs[0].keySlots.map { names[0].name($0) }
+    facts.insert(.list("keys", keys), at: 0)
+    let outputs = gather.outputs.map { SlotNames($0) }
+    for (output, names) in zip(gather.outputs, outputs) where output.isRead { facts.append(computes(output.rows, names)) }
+    let id = add(kind, id: gather.operatorID, gather.title(names), input: input, rules: gather.users, facts)
+    for (output, names) in zip(gather.outputs, outputs) where output.isRead { addConsumers(of: output.rows, names, input: id) }
   }
 
   private mutating func add(_ pattern: PatternPlan, input: String) {
     let name = pattern.definition.name
     _ = add(
       .pattern, id: "pattern:\(name)", name, input: input, rules: [], [.list("labels", pattern.labels.map(\.name))])
+  }
+
+  // MARK: SLOs
+
+  private mutating func add(_ slo: SloPlan, _ names: SlotNames, input: String) {
+    let definition = slo.definition
+    let rowNames = SlotNames(slo, over: names)
+    let word = definition.isBad ? "bad" : "good"
+    var counts = "\(word) \(names.name(slo.measure))"
+    if let total = slo.total { counts += " of \(names.name(total))" }
+    let longest = duration(definition.burnWindows.last ?? 0)
+    var state = "for each key two counts each \(duration(definition.stepNanos)) of the last \(longest)"
+    switch SloBudget(of: definition.period, burnWindows: definition.burnWindows, stepNanos: definition.stepNanos) {
+    case .burnWindows: break
+    case .coarse(_, let length): state += ", each \(duration(length)) of the last \(definition.period.text)"
+    case .calendar(let calendar): state += ", and of the present \(calendar.rawValue)"
+    }
+    let id = add(
+      .slo, id: "slo:\(slo.name)", slo.title(names), input: input, rules: slo.users,
+      [
+        .list("keys", slo.keySlots.map { slo.space.names[$0] }),
+        .text("counts", counts),
+        .text("evaluated", "every \(duration(definition.stepNanos))"),
+        .list("burn_windows", definition.burnWindows.map { duration($0) }),
+        .list("gives", slo.outputs.map { slo.space.names[$0.slot] }),
+        computes(slo.rows, rowNames),
+        .text("state", state),
+      ])
+    addConsumers(of: slo.rows, rowNames, input: id)
   }
 
   // MARK: Rules
@@ -220,8 +336,10 @@ private struct Explainer {
     let definition = alert.definition
     let keys = alert.keys.map(\.name)
     let keptBy = keys.isEmpty ? "" : " \(keys.joined(separator: ", "))"
+    let isBurn = definition.burn != nil
     _ = add(
-      .alert, id: "alert:\(definition.name)", "\(definition.name) when \(definition.conditionText)",
+      .alert, id: isBurn ? "alert:\(definition.name).\(definition.severity)" : "alert:\(definition.name)",
+      "\(definition.name)\(isBurn ? " \(definition.severity)" : "") when \(definition.conditionText)",
       input: input, rules: [],
       [
         .text("for", duration(definition.forNanos)),
@@ -234,6 +352,15 @@ private struct Explainer {
   }
 
   private func duration(_ nanos: Int64) -> String { Value.duration(Double(nanos)).ruleText }
+}
+
+extension OrderedPlan.Operation {
+  fileprivate var kind: Explanation.Kind {
+    switch self {
+    case .cluster: .cluster
+    case .order: .order
+    }
+  }
 }
 
 extension Explanation.Fact {

@@ -14,12 +14,23 @@ public struct Explanation: Sendable {
     case window
     /// Finds the pattern of each row's message, in the rows' order.
     case cluster
+    /// Brings rows of two inputs together.
+    case join
+    /// Puts spans of a trace together.
+    case trace
+    /// Keeps an error budget, and how fast it burns.
+    case slo
+    /// Brings rows into their order, at the owners of their keys.
+    case order
+    /// Finds what is out of the ordinary in each series.
+    case detector
     case metric
     case alert
     case pattern
+    case anomaly
 
     /// Whether it is the end of a rule rather than a step that rules may share.
-    public var isRule: Bool { self == .metric || self == .alert || self == .pattern }
+    public var isRule: Bool { self == .metric || self == .alert || self == .pattern || self == .anomaly }
   }
 
   /// Something to know of a node. The name is a member of the JSON, and a label in the text.
@@ -45,6 +56,8 @@ public struct Explanation: Sendable {
     public var facts: [Fact]
     /// The node whose rows it takes; nil for a source.
     public var input: String?
+    /// Further nodes whose rows it takes: the right side of a join.
+    public var otherInputs: [String] = []
     /// Metrics and alerts that depend on it, sorted; of a metric or an alert itself none.
     public var rules: [String]
   }

@@ -29,6 +29,10 @@ extension Explanation {
     bytes.append(jsonString: node.title)
     bytes.append(json: ",\"input\":")
     if let input = node.input { bytes.append(jsonString: input) } else { bytes.append(json: "null") }
+    if !node.otherInputs.isEmpty {
+      bytes.append(json: ",\"other_inputs\":")
+      append(node.otherInputs, to: &bytes)
+    }
     for fact in node.facts {
       bytes.append(UInt8(ascii: ","))
       bytes.append(jsonString: fact.name)
@@ -74,7 +78,7 @@ extension Explanation {
       if node.rules.count > 1 { lines.append("shared by \(node.rules.count) rules") }
       let label = lines.map { Self.dotEscaped($0) }.joined(separator: "\\l") + "\\l"
       text += "  \"\(Self.dotEscaped(node.id))\" [label=\"\(label)\"\(Self.style(node.kind))]\n"
-      if let input = node.input {
+      for input in (node.input.map { [$0] } ?? []) + node.otherInputs {
         text += "  \"\(Self.dotEscaped(input))\" -> \"\(Self.dotEscaped(node.id))\"\n"
       }
     }
@@ -88,8 +92,14 @@ extension Explanation {
     case .filter: ""
     case .panes: ", style=filled, fillcolor=\"#fdf2cf\""
     case .window: ", style=filled, fillcolor=\"#e4f2dc\""
+    case .join: ", style=filled, fillcolor=\"#d8eee9\""
+    case .trace: ", style=filled, fillcolor=\"#d8e4ee\""
     case .cluster: ", style=filled, fillcolor=\"#eadcf4\""
+    case .slo: ", style=filled, fillcolor=\"#f7e3cf\""
+    case .order: ""
+    case .detector: ", style=filled, fillcolor=\"#fbe3cf\""
     case .metric, .pattern: ", shape=ellipse"
+    case .anomaly: ", shape=octagon"
     case .alert: ", shape=octagon, style=filled, fillcolor=\"#f9dcd9\""
     }
   }

@@ -64,6 +64,7 @@ private struct TreePrinter {
     // A step that is its input's only one serves the same rules; they have just been named.
     if !node.kind.isRule, node.rules != input?.rules { addRules(node.rules, inner) }
     addFacts(node.facts.filter { isShown($0, of: node) }, inner)
+    for other in node.otherInputs { text += "\(inner)also reads [\(other)]\n" }
     var left: [Explanation.Kind: Int] = [:]
     for child in children { left[child.kind, default: 0] += 1 }
     var shown: [Explanation.Node] = []
@@ -94,7 +95,9 @@ private struct TreePrinter {
     case .dispatch:
       "dispatch by \(node.title): one lookup a row for \(children[node.id]?.count ?? 0) filters"
     case .metric: "metric \(node.title)\(labels(node))"
-    case .source, .panes, .window, .alert, .cluster, .pattern: "\(node.kind.rawValue) \(node.title)"
+    case .detector: node.title
+    case .source, .panes, .window, .alert, .cluster, .slo, .pattern, .order, .anomaly, .join, .trace:
+      "\(node.kind.rawValue) \(node.title)"
     }
   }
 
@@ -125,7 +128,9 @@ private struct TreePrinter {
     switch kind {
     case .dispatch: "dispatches"
     case .panes: "panes"
-    case .source, .filter, .window, .metric, .alert, .cluster, .pattern: "\(kind.rawValue)s"
+    case .anomaly: "anomalies"
+    case .order: "exchanges of rows"
+    case .source, .filter, .window, .metric, .alert, .cluster, .slo, .pattern, .detector, .join, .trace: "\(kind.rawValue)s"
     }
   }
 
@@ -135,7 +140,7 @@ private struct TreePrinter {
     case .panes: fact.name != "keys" && fact.name != "pane"
     case .alert: fact.name != "values" && fact.value != .text("0s")
     case .metric, .dispatch: false
-    case .source, .filter, .window, .cluster, .pattern: true
+    case .source, .filter, .window, .cluster, .slo, .pattern, .order, .detector, .anomaly, .join, .trace: true
     }
   }
 

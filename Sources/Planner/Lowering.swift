@@ -27,15 +27,21 @@ extension Plan {
     }
     let exchanges = panes.map { panes in
       Exchange(
-        source: sources.firstIndex { $0 === panes.source } ?? 0, level: panes.level,
+        flow: flow(of: panes.input), level: panes.level,
         definition: lowering.aggregation(panes), rules: panes.users.sorted())
     }
     let orderedExchanges = ordered.map { ordered in
       Exchange(
-        source: sources.firstIndex { $0 === ordered.source } ?? 0, level: 0, definition: lowering.ordered(ordered),
+        flow: sources.firstIndex { $0 === ordered.source } ?? 0, level: 0, definition: lowering.ordered(ordered),
         rules: ordered.users.sorted())
     }
-    var graph = Graph(sources: nodes, exchanges: exchanges + orderedExchanges, rules: names, topics: topics)
+    let gatherExchanges = gathers.map { gather in
+      Exchange(
+        flow: sources.count + gather.number, level: 0, definition: lowering.gather(gather), rules: gather.users.sorted())
+    }
+    var graph = Graph(
+      sources: nodes, exchanges: exchanges + orderedExchanges + gatherExchanges, rules: names, topics: topics,
+      gathered: gatheredFlows)
     graph.operators = storedOperators
     return graph
   }
@@ -124,7 +130,9 @@ private final class Lowering {
       maxAheadNanos: definition.time.maxAheadNanos)
     let steps = plan.panes.filter { $0.source === source && $0.level == 0 }.map(\.paneNanos)
     // Ordered rows go on as soon as the watermark has passed them, at whatever time that is.
-    let isOrdered = plan.ordered.contains { $0.source === source }
+    let isOrdered =
+      plan.ordered.contains { $0.source === source }
+      || plan.gathers.contains { $0.inputs.contains { $0.rows.source === source } }
     var node = SourceNode(
       schema: schema, computedSlots: layout.computed,
       prepare: source.requirements.isEmpty ? nil : computedOnly(source.arriving, layout),
@@ -157,7 +165,11 @@ private final class Lowering {
       switch consumer {
       case .panes(let panes): set.consumers.append(aggregation(panes))
       case .ordered(let ordered): set.consumers.append(self.ordered(ordered))
+      case .gather(let gather, let input): set.consumers.append(feed(gather, input))
       case .pattern(let pattern): set.consumers.append(self.pattern(pattern, rows, layout))
+      case .slo(let slo): set.consumers.append(self.slo(slo, layout))
+      case .detector(let detector): set.consumers.append(self.detector(detector, layout))
+      case .anomaly(let anomaly): set.consumers.append(self.anomaly(anomaly, rows, layout))
       case .metric(let metric): set.consumers.append(self.metric(metric, rows, layout))
       case .alert(let alert): set.consumers.append(self.alert(alert, rows, layout))
       }
@@ -207,7 +219,22 @@ private final class Lowering {
       values: alert.values.map { named($0.name, $0.slot, rows, layout) },
       windowNanos: alert.windowNanos)
     lowered.operatorID = alert.operatorID
+    lowered.isBurn = alert.definition.burn != nil
     return lowered
+  }
+
+  private func slo(_ slo: SloPlan, _ input: Layout) -> Slo {
+    let definition = slo.definition
+    return Slo(
+      name: slo.name, operatorID: slo.operatorID, keySlots: slo.inputKeySlots.map { input.place($0) },
+      keyTypes: slo.keySlots.map { slo.space.types[$0].physical },
+      measure: Slo.Measure(
+        slot: input.place(slo.measure), total: slo.total.map { input.place($0) }, isBad: definition.isBad,
+        isWhole: [slo.measure, slo.total].allSatisfy { $0.map { slo.input.space.types[$0] != .float } ?? true }),
+      budget: sloBudget(definition.objective), period: definition.period, stepNanos: definition.stepNanos,
+      burnWindows: definition.burnWindows, idleNanos: definition.idleNanos,
+      exhaustionNanos: definition.exhaustionNanos, outputs: slo.outputs.map(\.output),
+      computedSlots: layout(of: slo.rows).computed, rows: rowSet(slo.rows))
   }
 
   // MARK: Ordered operators
@@ -222,10 +249,42 @@ private final class Lowering {
         OrderedExchange.Carried(
           slot: input.place($0), type: space.types[$0].physical, identity: space.identities[$0])
       }, keys: keys,
-      operation: Cluster(
-        options: PatternOptions(ordered.definition),
-        message: ordered.carried.firstIndex(of: ordered.messageSlot) ?? 0, outputs: ordered.outputs.map(\.output)),
+      operation: operation(ordered),
       computedSlots: layout(of: ordered.rows).computed, rows: rowSet(ordered.rows))
+  }
+
+  private func operation(_ ordered: OrderedPlan) -> (any OrderedOperator)? {
+    switch ordered.operation {
+    case .cluster(let definition, let messageSlot):
+      Cluster(
+        options: PatternOptions(definition), message: ordered.carried.firstIndex(of: messageSlot) ?? 0,
+        outputs: ordered.outputs.map(\.output))
+    case .order: nil
+    }
+  }
+
+  private func detector(_ plan: DetectorPlan, _ layout: Layout) -> DetectorStage {
+    let space = plan.input.space
+    return DetectorStage(
+      operatorID: plan.operatorID, detector: makeDetector(plan.spec, plan.definition.settings),
+      keySlots: plan.keySlots.map { layout.place($0) }, keyTypes: plan.keySlots.map { space.types[$0].physical },
+      ownerSlots: plan.ownerSlots.map { layout.place($0) }, argument: plan.argumentSlot.map { layout.place($0) },
+      argumentType: plan.argumentSlot.map { space.types[$0] },
+      outputs: plan.definition.columns.indices.map { plan.outputs[$0].map { layout.place($0) } },
+      outputTypes: plan.definition.columns.map(\.type.physical), slotTypes: layout.types,
+      seriesMax: plan.definition.seriesMax, forgetNanos: plan.definition.settings.nanos("forget", in: plan.spec),
+      rows: rowSet(plan.rows))
+  }
+
+  private func anomaly(_ plan: AnomalyPlan, _ rows: RowSetPlan, _ layout: Layout) -> Anomaly {
+    let owners = rows.window?.keySlots ?? rows.ordered?.ownerSlots ?? []
+    return Anomaly(
+      name: plan.definition.name, operatorID: plan.operatorID, rule: rank(plan.definition.name),
+      labels: plan.labels.map { named($0.name, $0.slot, rows, layout) }, ownerSlots: owners.map { layout.place($0) },
+      flag: plan.flag.map { layout.place($0) }, values: plan.values.map { named($0.name, $0.slot, rows, layout) },
+      windowNanos: plan.window?.sizeNanos ?? 0,
+      missingNanos: plan.flag == nil ? 0 : (plan.window?.hopNanos ?? 0) * Anomaly.missingWindowsMax,
+      offset: plan.offset.map { layout.place($0) })
   }
 
   private func pattern(_ pattern: PatternPlan, _ rows: RowSetPlan, _ layout: Layout) -> PatternRecord {
@@ -234,6 +293,58 @@ private final class Lowering {
       labels: pattern.labels.map { named($0.name, $0.slot, rows, layout) }, template: layout.place(pattern.template),
       isNew: layout.place(pattern.isNew), isChanged: layout.place(pattern.isChanged),
       parameters: layout.place(pattern.parameters), offset: layout.place(pattern.offset))
+  }
+
+  // MARK: Joins and traces
+
+  private func exchange(_ gather: GatherPlan) -> Int { plan.panes.count + plan.ordered.count + gather.number }
+
+  private func input(_ gather: GatherPlan, _ number: Int) -> GatherInput {
+    let input = gather.inputs[number]
+    let layout = layout(of: input.rows)
+    let space = input.rows.space
+    var dropsNullKeys = true
+    if case .join(let join) = gather.definition, join.kind != .inner, number == 0 { dropsNullKeys = false }
+    return GatherInput(
+      carried: input.carried.map {
+        OrderedExchange.Carried(slot: layout.place($0), type: space.types[$0].physical, identity: space.identities[$0])
+      }, keys: input.keySlots.map { input.carry($0) }, order: input.rows.orderSlots?.map { input.carry($0) },
+      dropsNullKeys: dropsNullKeys, reachNanos: input.rows.reachNanos)
+  }
+
+  private func feed(_ gather: GatherPlan, _ number: Int) -> GatherFeed {
+    GatherFeed(
+      exchange: exchange(gather), operatorID: gather.operatorID, number: number, input: input(gather, number))
+  }
+
+  func gather(_ gather: GatherPlan) -> GatherExchange {
+    let outputs = gather.outputs.map { output in
+      let layout = layout(of: output.rows)
+      return GatherOutput(
+        columnTypes: Array(layout.types.dropLast(layout.computed.count)), computedSlots: layout.computed,
+        rows: rowSet(output.rows))
+    }
+    let operation: any GatherOperation
+    switch gather.definition {
+    case .join(let join):
+      let defaults = Join.Limits()
+      operation = Join(
+        kind: join.kind.operation, lowNanos: join.lowNanos, highNanos: join.highNanos,
+        limits: Join.Limits(
+          rows: join.rowLimit ?? defaults.rows, keys: join.keyLimit ?? keyLimit, bytes: join.byteLimit ?? defaults.bytes),
+        columns: gather.outputs[0].joined.map(\.column),
+        hopNanos: join.isByWindow ? gather.inputs[0].rows.hopNanos : 0)
+    case .trace(let trace):
+      guard let columns = gather.spanColumns else { preconditionFailure("traces are made of spans") }
+      operation = Trace(
+        gapNanos: trace.gapNanos, longestNanos: trace.longestNanos, spanLimit: trace.spanLimit ?? Trace.spanLimitDefault,
+        limits: Join.Limits(keys: keyLimit), columns: columns, traces: gather.outputs[0].traced.map(\.column),
+        edges: gather.outputs[1].traced.map(\.column), readsTraces: gather.outputs[0].isRead,
+        readsEdges: gather.outputs[1].isRead)
+    }
+    return GatherExchange(
+      exchange: exchange(gather), operatorID: gather.operatorID,
+      inputs: gather.inputs.indices.map { input(gather, $0) }, operation: operation, outputs: outputs)
   }
 
   // MARK: Aggregations
@@ -247,8 +358,7 @@ private final class Lowering {
         outputs: window.outputs.map(\.output), computedSlots: rows.computed,
         rows: rowSet(window.rows))
     }
-    let upstream = panes.input.window
-    let ordered = panes.input.ordered
+    let upstream = panes.input.baseWindow
     var aggregation = PaneAggregation(
       exchange: panes.number, paneNanos: panes.paneNanos,
       keySlots: panes.keySlots.map { input.place($0) },
@@ -259,10 +369,10 @@ private final class Lowering {
         placed.filter = state.filter.map { input.place($0) }
         return placed
       },
-      windows: windows, inputTypes: upstream == nil && ordered == nil ? [] : input.types,
-      isOverWindows: upstream != nil || ordered != nil,
-      upstreamKeySlots: (upstream?.keySlots ?? ordered.map { [$0.partitionSlot, $0.offsetSlot] } ?? []).map { input.place($0) },
-      upstreamNanos: upstream?.reachNanos ?? 0)
+      windows: windows, inputTypes: panes.input.orderSlots == nil ? [] : input.types,
+      isOverWindows: panes.input.orderSlots != nil,
+      upstreamKeySlots: (panes.input.orderSlots ?? []).map { input.place($0) },
+      upstreamNanos: panes.input.reachNanos)
     aggregation.operatorID = panes.operatorID
     // Rows of windows are as many as those windows have keys.
     if upstream == nil { aggregation.keyLimit = panes.keyLimit ?? keyLimit }
@@ -275,7 +385,7 @@ extension WindowPlan {
   /// How far back in the source's time a row of these windows reaches.
   var reachNanos: Int64 {
     guard let panes else { return spec.sizeNanos }
-    let before = panes.input.window?.reachNanos ?? 0
+    let before = panes.input.reachNanos
     // Not through `aggregation(panes)`: that lowers what stands behind these windows, us included.
     let lookback = PaneAggregation.lookbackNanos(
       functions: panes.states.map(\.function), windowNanos: panes.windows.map(\.spec.sizeNanos))

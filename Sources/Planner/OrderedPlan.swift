@@ -3,15 +3,21 @@ import Operators
 import RuleLang
 import Runtime
 
-/// An operator that goes through rows of a source in their order, and the rows that come out of it.
+/// The exchange that brings rows of a source into their order at the owners of their keys, the operator that goes through them
+/// there, and the rows that come out of it.
 public final class OrderedPlan {
   /// Among the plan's ordered operators; their exchanges stand behind those of panes.
   let number: Int
   let input: RowSetPlan
   let source: SourcePlan
-  let definition: TypedCluster
+  /// What is done with the rows at their owner.
+  enum Operation {
+    case cluster(TypedCluster, messageSlot: Int)
+    /// Nothing: they come in their order, for whoever stands behind.
+    case order
+  }
+  let operation: Operation
   let keySlots: [Int]
-  let messageSlot: Int
   let operatorID: String
   let space = SlotSpace()
   let rows: RowSetPlan
@@ -24,25 +30,32 @@ public final class OrderedPlan {
   let offsetSlot: Int
   var users: Set<String> = []
 
-  init(number: Int, input: RowSetPlan, source: SourcePlan, definition: TypedCluster, keySlots: [Int], messageSlot: Int) {
+  init(number: Int, input: RowSetPlan, source: SourcePlan, operation: Operation, keySlots: [Int]) {
     self.number = number
     self.input = input
     self.source = source
-    self.definition = definition
+    self.operation = operation
     self.keySlots = keySlots
-    self.messageSlot = messageSlot
     let keys = keySlots.map { "\(input.space.types[$0].rawValue) \(input.space.identities[$0])" }
     let names = keySlots.map { input.space.fieldName($0) ?? "computed" }
-    let fingerprint = String(PatternOptions(definition).fingerprint, radix: 16)
+    let what: String
+    switch operation {
+    case .cluster(let definition, let messageSlot):
+      let fingerprint = String(PatternOptions(definition).fingerprint, radix: 16)
+      what = "\(input.identity) cluster \(input.space.identities[messageSlot]) by \(keys.joined(separator: ", ")) \(fingerprint)"
+    case .order: what = "\(input.identity) order by \(keys.joined(separator: ", "))"
+    }
     operatorID = Planner.operatorID(
-      "cluster", "\(source.definition.name).\(names.isEmpty ? "all" : names.joined(separator: "."))",
-      of: "\(input.identity) cluster \(input.space.identities[messageSlot]) by \(keys.joined(separator: ", ")) \(fingerprint)")
+      operation.word, "\(source.definition.name).\(names.isEmpty ? "all" : names.joined(separator: "."))", of: what)
     partitionSlot = space.add(.output(0), .int, name: "partition", identity: "\(operatorID) partition")
     offsetSlot = space.add(.output(1), .int, name: "offset", identity: "\(operatorID) offset")
     rows = RowSetPlan(origin: .ordered, space: space, identity: "\(operatorID) rows")
     rows.ordered = self
-    for slot in keySlots + [messageSlot] { _ = carry(slot) }
+    for slot in keySlots + operation.slots { _ = carry(slot) }
   }
+
+  /// The keys as slots of the rows that come out.
+  var ownerSlots: [Int] { keySlots.map { carry($0) } }
 
   /// The slot behind the operator of a slot of its input.
   func carry(_ slot: Int) -> Int {
@@ -64,10 +77,31 @@ public final class OrderedPlan {
     return slot
   }
 
-  /// `message by service`
+  /// `message by service`, `by service`
   func title(_ names: SlotNames) -> String {
-    let by = keySlots.isEmpty ? "" : " by \(keySlots.map { names.name($0) }.joined(separator: ", "))"
-    return "\(names.name(messageSlot))\(by)"
+    let keys = keySlots.map { names.name($0) }.joined(separator: ", ")
+    switch operation {
+    case .cluster(_, let messageSlot): return "\(names.name(messageSlot))\(keys.isEmpty ? "" : " by \(keys)")"
+    case .order: return keys.isEmpty ? "without keys" : "by \(keys)"
+    }
+  }
+}
+
+extension OrderedPlan.Operation {
+  /// The word in operators' ids.
+  var word: String {
+    switch self {
+    case .cluster: "cluster"
+    case .order: "order"
+    }
+  }
+
+  /// Slots of the input that it reads, beside the keys.
+  var slots: [Int] {
+    switch self {
+    case .cluster(_, let messageSlot): [messageSlot]
+    case .order: []
+    }
   }
 }
 

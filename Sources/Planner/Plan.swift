@@ -9,6 +9,9 @@ public final class Plan {
   public internal(set) var sources: [SourcePlan] = []
   public internal(set) var panes: [PanesPlan] = []
   public internal(set) var ordered: [OrderedPlan] = []
+  public internal(set) var detectors: [DetectorPlan] = []
+  /// Joins and traces; each stands behind those whose rows it takes.
+  public internal(set) var gathers: [GatherPlan] = []
   /// Names of metrics and alerts, as `explain` and `/metrics` show them.
   public internal(set) var rules: [String] = []
 }
@@ -84,12 +87,20 @@ final class RowSetPlan {
     case source
     case window
     case ordered
+    case gathered
+    case slo
+    case detected
     case filter(TypedExpr)
   }
   enum Consumer {
     case panes(PanesPlan)
     case ordered(OrderedPlan)
+    /// And which of its inputs these rows are.
+    case gather(GatherPlan, input: Int)
+    case slo(SloPlan)
+    case detector(DetectorPlan)
     case pattern(PatternPlan)
+    case anomaly(AnomalyPlan)
     case metric(MetricPlan)
     case alert(AlertPlan)
   }
@@ -98,10 +109,16 @@ final class RowSetPlan {
   /// Which rows these are: equal in two plans where they are the same.
   let identity: String
   weak var parent: RowSetPlan?
-  /// Set on the root of a source, a window or an ordered operator, and on what is taken from it.
+  /// Set on the root of a source, a window, an ordered operator or an SLO, and on what is taken from it.
   weak var source: SourcePlan?
   weak var window: WindowPlan?
   weak var ordered: OrderedPlan?
+  weak var gather: GatherPlan?
+  /// Which of the operator's outputs.
+  weak var output: GatherPlan.Output?
+  weak var slo: SloPlan?
+  /// Of a detector's own rows: which.
+  weak var detector: DetectorPlan?
   /// Columns computed for this set's rows, in order, and where to find them again.
   private(set) var computed: [(slot: Int, expression: TypedExpr)] = []
   private var slotOf: [TypedExpr: Int] = [:]
@@ -123,7 +140,7 @@ final class RowSetPlan {
     self.conditions = conditions
   }
 
-  /// The source's or the window's rows that these are taken from.
+  /// The source's, the window's or the detector's rows that these are taken from.
   private var top: RowSetPlan {
     var rows = self
     while case .filter = rows.origin, let parent = rows.parent { rows = parent }
@@ -188,6 +205,9 @@ final class RowSetPlan {
     rows.source = source
     rows.window = window
     rows.ordered = ordered
+    rows.gather = gather
+    rows.output = output
+    rows.slo = slo
     children.append((condition, rows))
     childOf[condition] = rows
     return rows
@@ -199,6 +219,9 @@ final class RowSetPlan {
     for child in children { child.rows.prune() }
     for case .panes(let panes) in consumers { for window in panes.windows { window.rows.prune() } }
     for case .ordered(let ordered) in consumers { ordered.rows.prune() }
+    for case .gather(let gather, input: 0) in consumers { for output in gather.outputs { output.rows.prune() } }
+    for case .slo(let slo) in consumers { slo.rows.prune() }
+    for case .detector(let detector) in consumers { detector.rows.prune() }
   }
 
   /// Notes that a rule depends on this set, and so on everything before it.
@@ -216,6 +239,14 @@ final class RowSetPlan {
     if let ordered {
       ordered.users.insert(user)
       ordered.input.note(user: user)
+    }
+    // Once for each rule: rows that are joined with themselves, again and again, have many ways back.
+    if let gather, gather.users.insert(user).inserted {
+      for input in gather.inputs { input.rows.note(user: user) }
+    }
+    if let slo {
+      slo.users.insert(user)
+      slo.input.note(user: user)
     }
   }
 }
@@ -348,6 +379,13 @@ final class AlertPlan {
     self.values = values
     self.windowNanos = windowNanos
     let space = rows.space
+    if definition.burn != nil {
+      // A threshold that is changed under an alert that fires is met or not at the next evaluation.
+      operatorID = Planner.operatorID(
+        "burn", "\(definition.name).\(definition.severity)",
+        of: "\(definition.name) \(definition.severity) on \(rows.identity) by \(keys.map(\.name).joined(separator: ", "))")
+      return
+    }
     let told = keys.map { "\($0.name) \(space.types[$0.slot].rawValue) \(space.identities[$0.slot])" }
     operatorID = Planner.operatorID(
       "alert", definition.name,

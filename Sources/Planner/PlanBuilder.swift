@@ -25,6 +25,14 @@ fileprivate indirect enum Binding {
   case carried(Binding, OrderedPlan, over: StreamRows)
   /// A column that an ordered operator adds.
   case clustered(Cluster.Output, OrderedPlan, name: String)
+  /// A column of one side of a join.
+  case joined(Binding, GatherPlan, side: Int, over: StreamRows)
+  /// A column of traces (output 0) or of calls between services (1).
+  case traced(Trace.Column, TypedColumn, GatherPlan, output: Int)
+  /// A column that an SLO gives.
+  case slo(SloColumn, SloPlan)
+  /// A column that a detector adds, by its place.
+  case detected(Int, DetectorPlan)
 }
 
 /// The rows of a stream, and its columns.
@@ -46,8 +54,11 @@ private struct PlanBuilder {
     for metric in program.metrics { add(metric) }
     for alert in program.alerts { add(alert) }
     for pattern in program.patterns { add(pattern) }
+    for anomaly in program.anomalies { add(anomaly) }
     for source in plan.sources { source.root.prune() }
-    plan.rules = program.metrics.map(\.name) + program.alerts.map(\.name) + program.patterns.map(\.name)
+    var names = program.metrics.map(\.name)
+    for alert in program.alerts where alert.burn == nil || names.last != alert.name { names.append(alert.name) }
+    plan.rules = names + program.patterns.map(\.name) + program.anomalies.map(\.name)
     return plan
   }
 
@@ -76,8 +87,9 @@ private struct PlanBuilder {
     }
     // The evidence: what the condition and the annotations look at.
     var seen = Set(keyColumns)
-    var read: [Int] = []
-    var expressions = [alert.condition]
+    var read = alert.burn?.evidence ?? []
+    seen.formUnion(read)
+    var expressions = alert.burn == nil ? [alert.condition] : []
     for template in alert.annotations {
       for case .value(let expression) in template.parts { expressions.append(expression) }
     }
@@ -93,7 +105,7 @@ private struct PlanBuilder {
       .alert(
         AlertPlan(
           alert, over: rows.rows, condition: condition, keys: keys, labels: labels, annotations: annotations,
-          values: values, windowNanos: stream.windowing?.window.sizeNanos ?? 0)))
+          values: values, windowNanos: alert.burn?.windowNanos ?? stream.windowing?.window.sizeNanos ?? 0)))
     rows.rows.note(user: alert.name)
   }
 
@@ -111,6 +123,20 @@ private struct PlanBuilder {
           pattern, labels: labels, template: slots[0], isNew: slots[1], isChanged: slots[2], parameters: slots[3],
           offset: ordered.offsetSlot)))
     rows.rows.note(user: pattern.name)
+  }
+
+  private mutating func add(_ anomaly: TypedAnomaly) {
+    let stream = program.streams[anomaly.stream]
+    let rows = self.rows(ofStream: anomaly.stream)
+    let labels = anomaly.labels.map { (name: stream.columns[$0].name, slot: slot(of: rows.columns[$0], at: rows.rows)) }
+    let flag = anomaly.flag.map { slot(of: rows.columns[$0], at: rows.rows) }
+    let values = anomaly.values.map { (name: $0.name, slot: slot(of: rows.columns[$0.column], at: rows.rows)) }
+    rows.rows.consumers.append(
+      .anomaly(
+        AnomalyPlan(
+          anomaly, over: rows.rows, labels: labels, flag: flag, values: values, window: stream.windowing?.window,
+          offset: stream.windowing == nil ? rows.rows.ordered?.offsetSlot : nil)))
+    rows.rows.note(user: anomaly.name)
   }
 
   /// A template over virtual slots.
@@ -150,14 +176,7 @@ private struct PlanBuilder {
   private mutating func rows(ofStream index: Int) -> StreamRows {
     if let known = streams[index] { return known }
     let stream = program.streams[index]
-    var rows: StreamRows
-    switch stream.input {
-    case .source(let source):
-      let source = self.source(source)
-      rows = StreamRows(
-        rows: source.root, columns: fields(of: source), names: source.definition.fields.map(\.name))
-    case .stream(let input): rows = self.rows(ofStream: input)
-    }
+    var rows = self.rows(of: stream.input)
     for stage in stream.stages {
       switch stage {
       case .filter(let condition): filter(condition, &rows)
@@ -169,6 +188,10 @@ private struct PlanBuilder {
         }
       case .aggregate(let aggregation): aggregate(aggregation, &rows)
       case .cluster(let definition): cluster(definition, &rows)
+      case .join(let definition): join(definition, &rows)
+      case .trace(let definition): trace(definition, &rows)
+      case .slo(let definition): slo(definition, name: stream.name, &rows)
+      case .detector(let definition): detector(definition, &rows)
       }
     }
     streams[index] = rows
@@ -219,7 +242,7 @@ private struct PlanBuilder {
     for (index, key) in keys.enumerated() {
       columns.append(.slot(window.keySlots[index], rows.rows.space.types[key]))
     }
-    let keyNames = aggregation.keys.map { rows.names[$0] }
+    let keyNames = aggregation.keys.map { keyName(rows.names[$0]) }
     for aggregate in aggregation.aggregates {
       columns.append(.aggregate(aggregate, window, over: rows))
     }
@@ -233,21 +256,9 @@ private struct PlanBuilder {
     let keys = definition.keys.map { slot(of: over.columns[$0], at: over.rows) }
     for key in keys { noteHashed(key, over.rows) }
     guard let source = over.rows.source else { preconditionFailure("`cluster` reads rows of a source") }
-    var found: OrderedPlan?
-    for case .ordered(let known) in over.rows.consumers
-    where known.messageSlot == message && known.keySlots == keys
-      && PatternOptions(known.definition) == PatternOptions(definition)
-    {
-      found = known
-    }
-    let ordered =
-      found
-      ?? OrderedPlan(
-        number: plan.ordered.count, input: over.rows, source: source, definition: definition, keySlots: keys,
-        messageSlot: message)
-    if found == nil {
-      plan.ordered.append(ordered)
-      over.rows.consumers.append(.ordered(ordered))
+    let ordered = self.ordered(over.rows, source, keys, .cluster(definition, messageSlot: message)) { known in
+      guard case .cluster(let other, message) = known else { return false }
+      return PatternOptions(other) == PatternOptions(definition)
     }
     rows.rows = ordered.rows
     rows.columns = over.columns.map { .carried($0, ordered, over: over) }
@@ -260,6 +271,146 @@ private struct PlanBuilder {
         .clustered(.parameter(mask: value.mask, number: value.number), ordered, name: value.name))
     }
     rows.names += TypedCluster.columnNames + definition.values.map(\.name)
+  }
+
+  private mutating func rows(of input: StreamInput) -> StreamRows {
+    switch input {
+    case .source(let index):
+      let source = self.source(index)
+      return StreamRows(
+        rows: source.root, columns: fields(of: source), names: source.definition.fields.map(\.name))
+    case .stream(let index): return rows(ofStream: index)
+    }
+  }
+
+  private mutating func join(_ definition: TypedJoin, _ rows: inout StreamRows) {
+    let left = rows
+    let right = self.rows(of: definition.right)
+    let leftKeys = definition.leftKeys.map { slot(of: left.columns[$0], at: left.rows) }
+    let rightKeys = definition.rightKeys.map { slot(of: right.columns[$0], at: right.rows) }
+    for key in leftKeys { noteHashed(key, left.rows) }
+    for key in rightKeys { noteHashed(key, right.rows) }
+    var found: GatherPlan?
+    for case .gather(let known, input: 0) in left.rows.consumers {
+      guard case .join(let other) = known.definition, known.inputs[1].rows === right.rows,
+        known.inputs[0].keySlots == leftKeys, known.inputs[1].keySlots == rightKeys,
+        GatherPlan.joinIdentity(other) == GatherPlan.joinIdentity(definition)
+      else { continue }
+      found = known
+    }
+    let gather = found ?? add(
+      .join(definition),
+      [GatherPlan.Input(left.rows, keySlots: leftKeys), GatherPlan.Input(right.rows, keySlots: rightKeys)])
+    rows.rows = gather.outputs[0].rows
+    rows.columns = left.columns.map { .joined($0, gather, side: 0, over: left) }
+    guard definition.kind != .unless else { return }
+    rows.columns += right.columns.map { .joined($0, gather, side: 1, over: right) }
+    rows.names += definition.addedColumns.map(\.name)
+  }
+
+  private mutating func trace(_ definition: TypedTrace, _ rows: inout StreamRows) {
+    let over = rows
+    let keys = definition.keys.map { slot(of: over.columns[$0], at: over.rows) }
+    for key in keys { noteHashed(key, over.rows) }
+    let columns = [
+      definition.span, definition.parent, definition.service, definition.start, definition.duration, definition.error,
+      definition.name,
+    ]
+    var slots: [Int?] = []
+    for column in columns {
+      if let column { slots.append(slot(of: over.columns[column], at: over.rows)) } else { slots.append(nil) }
+    }
+    var found: GatherPlan?
+    for case .gather(let known, input: 0) in over.rows.consumers {
+      guard case .trace(let other) = known.definition, known.inputs[0].keySlots == keys, known.spanSlots == slots,
+        GatherPlan.traceIdentity(other) == GatherPlan.traceIdentity(definition)
+      else { continue }
+      found = known
+    }
+    let gather = found ?? add(.trace(definition), [GatherPlan.Input(over.rows, keySlots: keys)], spanSlots: slots)
+    let output = definition.isEdges ? 1 : 0
+    rows.rows = gather.outputs[output].rows
+    rows.columns = gather.outputs[output].keySlots.map { .slot($0, gather.outputs[output].space.types[$0]) }
+    for (column, typed) in zip(definition.isEdges ? Trace.Column.ofEdges : Trace.Column.ofTraces, definition.columns) {
+      rows.columns.append(.traced(column, typed, gather, output: output))
+    }
+    rows.names = definition.keys.map { keyName(over.names[$0]) } + definition.columns.map(\.name)
+  }
+
+  private func add(
+    _ definition: GatherPlan.Definition, _ inputs: [GatherPlan.Input], spanSlots: [Int?] = []
+  ) -> GatherPlan {
+    guard let source = inputs[0].rows.anySource else { preconditionFailure("rows come from a source in the end") }
+    let gather = GatherPlan(
+      number: plan.gathers.count, definition, inputs: inputs, source: source, spanSlots: spanSlots)
+    plan.gathers.append(gather)
+    for (number, input) in inputs.enumerated() { input.rows.consumers.append(.gather(gather, input: number)) }
+    return gather
+  }
+
+  private mutating func slo(_ definition: TypedSlo, name: String, _ rows: inout StreamRows) {
+    let over = rows
+    let keys = definition.keys.map { slot(of: over.columns[$0], at: over.rows) }
+    let word = definition.isBad ? "bad" : "good"
+    let measure = slot(
+      definition.measure, at: over.rows, over.columns, name: definition.measure.columnName(over.names) ?? word)
+    let total = definition.total.map {
+      slot($0, at: over.rows, over.columns, name: $0.columnName(over.names) ?? "total")
+    }
+    let slo = SloPlan(
+      name: name, input: over.rows, definition: definition, keySlots: keys, measure: measure, total: total)
+    over.rows.consumers.append(.slo(slo))
+    rows.rows = slo.rows
+    rows.columns = slo.keySlots.map { .slot($0, slo.space.types[$0]) } + definition.outputs.map { .slo($0, slo) }
+    rows.names = definition.keys.map { over.names[$0] } + definition.outputs.map(\.name)
+  }
+
+  /// The exchange over these rows by these keys whose operation fits, or a new one.
+  private func ordered(
+    _ rows: RowSetPlan, _ source: SourcePlan, _ keys: [Int], _ operation: OrderedPlan.Operation,
+    fits: (OrderedPlan.Operation) -> Bool
+  ) -> OrderedPlan {
+    for case .ordered(let known) in rows.consumers where known.keySlots == keys && fits(known.operation) { return known }
+    let made = OrderedPlan(number: plan.ordered.count, input: rows, source: source, operation: operation, keySlots: keys)
+    plan.ordered.append(made)
+    rows.consumers.append(.ordered(made))
+    return made
+  }
+
+  private mutating func detector(_ definition: TypedDetector, _ rows: inout StreamRows) {
+    guard let spec = detectorSpec(definition.name) else { preconditionFailure("the checker knows its detectors") }
+    if definition.isExchanged {
+      let over = rows
+      let keys = definition.keys.map { slot(of: over.columns[$0], at: over.rows) }
+      for key in keys { noteHashed(key, over.rows) }
+      guard let source = over.rows.source else { preconditionFailure("records are ordered once") }
+      let ordered = self.ordered(over.rows, source, keys, .order) { if case .order = $0 { true } else { false } }
+      rows.rows = ordered.rows
+      rows.columns = over.columns.map { .carried($0, ordered, over: over) }
+    }
+    let over = rows
+    let keys = definition.keys.map { slot(of: over.columns[$0], at: over.rows) }
+    let argument = definition.argument.map { slot(of: over.columns[$0], at: over.rows) }
+    var found: DetectorPlan?
+    for case .detector(let known) in over.rows.consumers where known.isSame(definition, keys: keys, argument: argument) {
+      found = known
+    }
+    let detector =
+      found
+      ?? DetectorPlan(
+        number: plan.detectors.count, input: over.rows, spec: spec, definition: definition, keySlots: keys,
+        argumentSlot: argument)
+    if found == nil {
+      plan.detectors.append(detector)
+      over.rows.consumers.append(.detector(detector))
+    }
+    rows.rows = detector.rows
+    if definition.isOwnRows {
+      rows.columns = definition.keys.map { over.columns[$0] }
+      rows.names = definition.keys.map { over.names[$0] }
+    }
+    rows.columns += definition.columns.indices.map { .detected($0, detector) }
+    rows.names += definition.columns.map(\.name)
   }
 
   /// The slot of an aggregate's value among its window's rows; its state is made when somebody first reads it.
@@ -297,10 +448,10 @@ private struct PlanBuilder {
       known.paneNanos = greatestCommonDivisor(known.paneNanos, pane)
       return known
     }
-    guard let source = rows.source ?? rows.window?.panes?.source ?? rows.ordered?.source else {
+    guard let source = rows.anySource else {
       preconditionFailure("rows hang on a source, a window or an ordered operator")
     }
-    let level = rows.ordered != nil ? 1 : rows.window?.panes.map { $0.level + 1 } ?? 0
+    let level = plan.origin(of: rows).map { $0.level + 1 } ?? 0
     let panes = PanesPlan(
       number: plan.panes.count, input: rows, source: source, level: level, keySlots: keys,
       keyLimit: keyLimit, paneNanos: pane, family: window.paneFamily)
@@ -324,7 +475,7 @@ private struct PlanBuilder {
         case .column, .constant: return resolved
         default: return .column(slot(of: columns[index], at: rows), type)
         }
-      case .slot, .aggregate, .carried, .clustered: return .column(slot(of: columns[index], at: rows), type)
+      case .slot, .aggregate, .carried, .clustered, .slo, .detected, .joined, .traced: return .column(slot(of: columns[index], at: rows), type)
       }
     }
   }
@@ -340,6 +491,12 @@ private struct PlanBuilder {
       return ordered.carry(slot(of: inner, at: over.rows))
     case .clustered(let output, let ordered, let name):
       return ordered.slot(of: output, name: name)
+    case .joined(let inner, let gather, let side, let over):
+      return gather.slot(ofInput: side, slot(of: inner, at: over.rows), prefix: side == 0 ? nil : gather.joinName)
+    case .traced(let column, let typed, let gather, let output):
+      return gather.slot(of: column, typed, output: output)
+    case .slo(let output, let slo): return slo.slot(of: output)
+    case .detected(let column, let detector): return detector.slot(of: column)
     case .derived(let name, let expression, let over):
       return slot(expression, at: rows, over, name: name)
     }

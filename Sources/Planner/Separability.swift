@@ -34,7 +34,8 @@ extension TypedProgram {
   public var separability: Separability {
     var walk = SeparabilityWalk(program: self)
     for (rule, kind, stream) in metrics.map({ ($0.name, "metric", $0.stream) })
-      + alerts.map({ ($0.name, "alert", $0.stream) }) + patterns.map({ ($0.name, "pattern", $0.stream) })
+      + alerts.map({ ($0.name, $0.burn == nil ? "alert" : "slo", $0.stream) }) + patterns.map({ ($0.name, "pattern", $0.stream) })
+      + anomalies.map({ ($0.name, "anomaly", $0.stream) })
     {
       walk.rule = rule
       walk.kind = kind
@@ -87,6 +88,24 @@ private struct SeparabilityWalk {
       case .cluster(let cluster):
         if reason == nil { reason = self.reason(stream, rows.source, cluster.keys.map { rows.fields[$0] }) }
         rows.fields += (TypedCluster.columnNames + cluster.values.map(\.name)).map { _ in nil }
+      case .join(let join):
+        if reason == nil {
+          reason = Separability.Reason(
+            rule: rule, kind: kind, place: stream.origin,
+            text: "\(kind) \(rule) joins rows of more than one topic, whose partitions need not go together")
+        }
+        rows.fields += join.addedColumns.map { _ in nil }
+      case .trace(let trace):
+        let keys = trace.keys.map { rows.fields[$0] }
+        if reason == nil { reason = self.reason(stream, rows.source, keys) }
+        rows.fields = keys + trace.columns.map { _ in nil }
+      case .slo(let slo):
+        // By the keys of the windows below.
+        rows.fields = slo.keys.map { rows.fields[$0] } + slo.outputs.map { _ in nil }
+      case .detector(let detector):
+        let keys = detector.keys.map { rows.fields[$0] }
+        if reason == nil, detector.isExchanged { reason = self.reason(stream, rows.source, keys) }
+        rows.fields = (detector.isOwnRows ? keys : rows.fields) + detector.columns.map { _ in nil }
       case .aggregate(let aggregation):
         let keys = aggregation.keys.map { rows.fields[$0] }
         if reason == nil { reason = self.reason(stream, rows.source, keys) }

@@ -43,6 +43,37 @@ final class SlotNames {
     findAmbiguous()
   }
 
+  init(_ output: GatherPlan.Output) {
+    space = output.space
+    upstream = nil
+    collect(output.rows)
+    findAmbiguous()
+  }
+
+  /// What the slots of any rows are called.
+  convenience init(of rows: RowSetPlan) {
+    if let slo = rows.slo {
+      self.init(slo, over: slo.inputNames)
+    } else if let output = rows.output {
+      self.init(output)
+    } else if let window = rows.window, let panes = window.panes {
+      self.init(window, over: SlotNames(of: panes.input))
+    } else if let ordered = rows.ordered {
+      self.init(ordered, over: ordered.inputNames)
+    } else if let source = rows.source {
+      self.init(source)
+    } else {
+      preconditionFailure("rows come from somewhere")
+    }
+  }
+
+  init(_ slo: SloPlan, over names: SlotNames) {
+    space = slo.space
+    upstream = (names, slo.inputKeySlots)
+    collect(slo.rows)
+    findAmbiguous()
+  }
+
   private func findAmbiguous() {
     var meaning: [String: String] = [:]
     for (slot, name) in space.names.enumerated() {
@@ -96,7 +127,8 @@ final class SlotNames {
     switch space.kinds[slot] {
     case .field: identity = space.names[slot]
     case .key(let index):
-      identity = upstream.map { $0.names.identity($0.slots[index]) } ?? space.names[slot]
+      // Columns of joins and traces are what their operator says.
+      identity = upstream.map { $0.names.identity($0.slots[index]) } ?? space.identities[slot]
     case .output: identity = aggregates[slot] ?? space.names[slot]
     case .computed: identity = computed[slot].map { shortHash(self.identity($0)) } ?? space.names[slot]
     }

@@ -6,18 +6,36 @@ extension Plan {
   public var storedOperators: [StoredOperator] {
     var names = InputNames()
     let windows = panes.map { $0.stored(names.of($0)) }
-    return (windows + alerts.map(\.stored) + ordered.map(\.stored)).sorted { utf8Precedes($0.id, $1.id) }
+    let rules = alerts.map(\.stored) + anomalies.map(\.stored) + slos.map(\.stored)
+    let others = ordered.map(\.stored) + gathers.map(\.stored) + detectors.map { $0.stored(names.of($0)) }
+    return (windows + rules + others).sorted { utf8Precedes($0.id, $1.id) }
   }
 
   var alerts: [AlertPlan] {
-    var found: [AlertPlan] = []
+    consumers.compactMap { if case .alert(let alert) = $0 { alert } else { nil } }
+  }
+
+  var slos: [SloPlan] {
+    consumers.compactMap { if case .slo(let slo) = $0 { slo } else { nil } }
+  }
+
+  /// Those that have open episodes to keep.
+  var anomalies: [AnomalyPlan] {
+    consumers.compactMap { if case .anomaly(let anomaly) = $0, anomaly.keepsState { anomaly } else { nil } }
+  }
+
+  private var consumers: [RowSetPlan.Consumer] {
+    var found: [RowSetPlan.Consumer] = []
     func visit(_ rows: RowSetPlan) {
       for consumer in rows.consumers {
+        found.append(consumer)
         switch consumer {
-        case .alert(let alert): found.append(alert)
         case .panes(let panes): for window in panes.windows { visit(window.rows) }
         case .ordered(let ordered): visit(ordered.rows)
-        case .metric, .pattern: break
+        case .slo(let slo): visit(slo.rows)
+        case .detector(let detector): visit(detector.rows)
+        case .gather(let gather, input: 0): for output in gather.outputs { visit(output.rows) }
+        case .alert, .metric, .pattern, .anomaly, .gather: break
         }
       }
       for child in rows.children { visit(child.rows) }
@@ -33,12 +51,20 @@ private struct InputNames {
   private var bySource: [ObjectIdentifier: SlotNames] = [:]
 
   mutating func of(_ panes: PanesPlan) -> SlotNames {
-    if let window = panes.input.window, let below = window.panes { return SlotNames(window, over: of(below)) }
-    if let ordered = panes.input.ordered { return SlotNames(ordered, over: ordered.inputNames) }
-    let source = ObjectIdentifier(panes.source)
-    if let known = bySource[source] { return known }
-    let names = SlotNames(panes.source)
-    bySource[source] = names
+    of(panes.input, of: panes.source)
+  }
+
+  mutating func of(_ detector: DetectorPlan) -> SlotNames { of(detector.input, of: nil) }
+
+  private mutating func of(_ rows: RowSetPlan, of source: SourcePlan?) -> SlotNames {
+    if let slo = rows.slo { return slo.rowNames }
+    if let window = rows.window, let below = window.panes { return SlotNames(window, over: of(below)) }
+    if let ordered = rows.ordered { return SlotNames(ordered, over: ordered.inputNames) }
+    if rows.output != nil { return SlotNames(of: rows) }
+    guard let source else { preconditionFailure("a detector stands behind windows or an exchange") }
+    if let known = bySource[ObjectIdentifier(source)] { return known }
+    let names = SlotNames(source)
+    bySource[ObjectIdentifier(source)] = names
     return names
   }
 }
@@ -46,9 +72,7 @@ private struct InputNames {
 extension PanesPlan {
   /// What the panes' rows are called: by the source's fields, or by the windows below.
   var inputNames: SlotNames {
-    if let ordered = input.ordered { return SlotNames(ordered, over: ordered.inputNames) }
-    guard let window = input.window, let below = window.panes else { return SlotNames(source) }
-    return SlotNames(window, over: below.inputNames)
+    SlotNames(of: input)
   }
 
   /// `by service` or `without keys`.
@@ -71,10 +95,54 @@ extension OrderedPlan {
   var inputNames: SlotNames { SlotNames(source) }
 
   fileprivate var stored: StoredOperator {
+    let what: String
+    switch operation {
+    case .cluster:
+      what = "patterns of \(title(inputNames)) over \(source.definition.name), and rows that wait for their order"
+    case .order: what = "rows of \(source.definition.name) that wait for their order, \(title(inputNames))"
+    }
+    return StoredOperator(id: operatorID, kind: operation.word, summary: what, rules: users.sorted(by: utf8Precedes))
+  }
+}
+
+extension DetectorPlan {
+  fileprivate func stored(_ names: SlotNames) -> StoredOperator {
     StoredOperator(
-      id: operatorID, kind: "cluster",
-      summary: "patterns of \(title(inputNames)) over \(source.definition.name), and rows that wait for their order",
+      id: operatorID, kind: "detector", summary: "\(title(names)): \(stateText)", rules: users.sorted(by: utf8Precedes))
+  }
+}
+
+extension AnomalyPlan {
+  fileprivate var stored: StoredOperator {
+    let by = labels.isEmpty ? "" : " by \(labels.map(\.name).joined(separator: ", "))"
+    return StoredOperator(
+      id: operatorID, kind: "anomaly", summary: "open anomalies\(by)", rules: [definition.name])
+  }
+}
+
+extension GatherPlan {
+  var inputNames: [SlotNames] { inputs.map { SlotNames(of: $0.rows) } }
+
+  fileprivate var stored: StoredOperator {
+    let what = kind == "join" ? "rows of both sides that may have a partner" : "spans of traces that are not over"
+    return StoredOperator(
+      id: operatorID, kind: kind, summary: "\(kind) \(title(inputNames)) over \(source.definition.name): \(what)",
       rules: users.sorted(by: utf8Precedes))
+  }
+}
+
+extension SloPlan {
+  /// What the slots of its input are called.
+  var inputNames: SlotNames {
+    SlotNames(of: input)
+  }
+
+  /// What the slots of its rows are called.
+  var rowNames: SlotNames { SlotNames(self, over: inputNames) }
+
+  fileprivate var stored: StoredOperator {
+    StoredOperator(
+      id: operatorID, kind: "slo", summary: "counts of \(title(inputNames))", rules: users.sorted(by: utf8Precedes))
   }
 }
 
@@ -82,6 +150,7 @@ extension AlertPlan {
   fileprivate var stored: StoredOperator {
     let by = keys.isEmpty ? "" : " by \(keys.map(\.name).joined(separator: ", "))"
     return StoredOperator(
-      id: operatorID, kind: "alert", summary: "pending and firing alerts\(by)", rules: [definition.name])
+      id: operatorID, kind: "alert",
+      summary: definition.burn == nil ? "pending and firing alerts\(by)" : "firing burn alerts\(by)", rules: [definition.name])
   }
 }

@@ -28,7 +28,7 @@ public func compileRules(_ files: [SourceFile], catalog: Catalog) -> CompileResu
   let reporter = Reporter(texts: texts)
   var syntax = ProgramSyntax()
   for index in texts.indices {
-    var parser = Parser(file: index, reporter: reporter)
+    var parser = Parser(file: index, reporter: reporter, detectors: catalog.detectors)
     parser.parseFile(into: &syntax)
   }
   var checker = Checker(syntax: syntax, catalog: catalog, reporter: reporter)

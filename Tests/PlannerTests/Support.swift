@@ -98,6 +98,28 @@ final class LineSink: RecordSink, Sendable {
   func close() {}
 }
 
+/// What rules write over partitions of the sources that they read, by the source's name.
+func output(
+  _ rules: String, sources: [String: [[MemoryReader.Row]]], workers: Int = 1, batchRows: Int = 4_096
+) throws -> [String] {
+  let graph = buildPlan(try program(rules)).lower()
+  let sink = LineSink()
+  var partitions: [PartitionStart] = []
+  for (source, node) in graph.sources.enumerated() {
+    for (number, rows) in (sources[node.schema.name] ?? []).enumerated() {
+      partitions.append(
+        PartitionStart(
+          reader: MemoryReader(source: source, partition: Int32(number), rows: rows), committedOffset: nil,
+          metadata: ""))
+    }
+  }
+  let engine = Engine(
+    graph: graph, options: EngineOptions(workers: workers, batchRows: batchRows), partitions: partitions, sink: sink)
+  try engine.start()
+  try engine.wait()
+  return sink.lines
+}
+
 /// What rules write over partitions of the one source that they read.
 func output(
   _ rules: String, _ partitions: [[MemoryReader.Row]], workers: Int = 1, batchRows: Int = 4_096

@@ -95,12 +95,70 @@ struct ProgramInvariants {
           require(value.number > 0, "number of \(value.name)")
           columns.append(TypedColumn(name: value.name, type: value.type, isNullable: true))
         }
+      case .join(let join):
+        let (right, rightWindowing) = rightSide(join, index)
+        require(right == join.rightColumns, "right side of \(stream.name)")
+        require(!join.leftKeys.isEmpty && join.leftKeys.count == join.rightKeys.count, "keys of a join")
+        for (a, b) in zip(join.leftKeys, join.rightKeys) {
+          require(columns.indices.contains(a) && right.indices.contains(b), "keys of a join")
+          require(columns[a].type == right[b].type, "types of a join's keys")
+        }
+        require(join.lowNanos <= 0 && join.highNanos >= 0, "interval of a join")
+        if join.isByWindow { require(windowing != nil && windowing?.window == rightWindowing?.window, "joined windows") }
+        windowing = join.windowing(left: windowing, leftColumns: columns.count, right: rightWindowing)
+        columns += join.addedColumns
+      case .trace(let trace):
+        require(windowing == nil, "trace behind windows")
+        require(trace.gapNanos > 0 && trace.longestNanos > 0, "times of a trace")
+        for (place, type) in [
+          (trace.span, ValueType.string), (trace.parent, .string), (trace.service, .string), (trace.duration, .duration),
+        ] { require(columns.indices.contains(place) && columns[place].type == type, "columns of a span") }
+        if let start = trace.start { require(columns[start].type == .timestamp, "start of a span") }
+        if let error = trace.error { require(columns[error].type == .bool, "error of a span") }
+        columns = trace.keys.map { key in
+          TypedColumn(name: keyName(columns[key].name), type: columns[key].type, isNullable: false)
+        } + trace.columns
+      case .slo(let slo):
+        require(windowing?.window.hopNanos == slo.stepNanos, "steps of \(stream.name)")
+        require(windowing?.keyColumns == slo.keys, "keys of \(stream.name)")
+        check(slo.measure, columns)
+        if let total = slo.total {
+          check(total, columns)
+          require(total.type.isNumeric && slo.measure.type.isNumeric, "amounts of \(stream.name)")
+        } else {
+          require(slo.measure.type == .bool, "slices of \(stream.name)")
+        }
+        require(slo.objective > 0 && sloBudget(slo.objective) > 0, "objective of \(stream.name)")
+        require(slo.burnWindows == Set(slo.burnWindows).sorted() && !slo.burnWindows.isEmpty, "burn windows")
+        require(slo.burnWindows.allSatisfy { $0 % slo.stepNanos == 0 && $0 / slo.stepNanos <= SloLimits.stepsMax }, "steps")
+        require(slo.burnWindows.contains(slo.idleNanos) && slo.burnWindows.contains(slo.exhaustionNanos), "windows")
+        columns =
+          slo.keys.map { columns[$0] }
+          + slo.outputs.map { TypedColumn(name: $0.name, type: $0.type, isNullable: $0.isNullable) }
+        windowing = Windowing(
+          window: WindowSpec(sizeNanos: slo.stepNanos, hopNanos: slo.stepNanos), keyColumns: Array(slo.keys.indices))
+      case .detector(let detector):
+        require(detector.keys.allSatisfy(columns.indices.contains), "keys of \(detector.name)")
+        if let argument = detector.argument {
+          require(columns.indices.contains(argument) && columns[argument].type.isNumeric, "argument of \(detector.name)")
+        }
+        if let windowing {
+          require(Set(windowing.keyColumns).isSubset(of: detector.keys), "windows' keys of \(detector.name)")
+          require(!detector.isExchanged, "exchange of \(detector.name)")
+        }
+        if detector.isOwnRows {
+          require(windowing != nil, "windows of \(detector.name)")
+          columns = detector.keys.map { columns[$0] }
+          windowing = windowing.map { Windowing(window: $0.window, keyColumns: Array(columns.indices)) }
+        }
+        columns += detector.columns
       case .aggregate(let aggregation):
         let window = aggregation.window
         require(window.hopNanos > 0 && window.sizeNanos % window.hopNanos == 0, "window")
         if let windowing { require(window.hopNanos % windowing.window.hopNanos == 0, "inner window") }
         require(Set(aggregation.keys).count == aggregation.keys.count, "keys")
         var after = aggregation.keys.map { columns[$0] }
+        for index in after.indices { after[index].name = keyName(after[index].name) }
         for aggregate in aggregation.aggregates {
           if let argument = aggregate.argument { check(argument, columns) }
           if let filter = aggregate.filter {
@@ -117,6 +175,15 @@ struct ProgramInvariants {
     require(columns.map(\.type) == stream.columns.map(\.type), "types of \(stream.name)")
     require(Set(columns.map(\.name)).count == columns.count, "a name twice in \(stream.name)")
     require(windowing == stream.windowing, "windowing of \(stream.name)")
+  }
+
+  private mutating func rightSide(_ join: TypedJoin, _ index: Int) -> (columns: [TypedColumn], windowing: Windowing?) {
+    switch join.right {
+    case .source(let source): return (program.sources[source].columns, nil)
+    case .stream(let right):
+      require(right < index, "order of a join's right side")
+      return (program.streams[right].columns, program.streams[right].windowing)
+    }
   }
 
   private mutating func check(

@@ -59,7 +59,8 @@ let testCatalog = Catalog(
         return "is not between 0 and 1"
       }, mayBeNull: true, state: "", example: "quantile(latency, 0.99)"),
   ],
-  formats: [FormatSpec(name: "json", summary: ""), FormatSpec(name: "logfmt", summary: "")], cluster: productCatalog.cluster)
+  formats: [FormatSpec(name: "json", summary: ""), FormatSpec(name: "logfmt", summary: "")], cluster: productCatalog.cluster,
+  detectors: productCatalog.detectors)
 
 private func scalar(
   _ name: String, _ parameters: [String], optional: Int = 0, variadic: Bool = false,

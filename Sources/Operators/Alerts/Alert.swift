@@ -23,6 +23,8 @@ public struct Alert: RowTaskDefinition {
   /// The columns of the row that are shown as evidence.
   public var values: [NamedSlot]
   public var windowNanos: Int64
+  /// Whether an SLO fires it: its records are of type `slo`, one a severity.
+  public var isBurn = false
 
   public init(
     name: String, rule: Int32, condition: Int, conditionText: String, forNanos: Int64,
@@ -73,7 +75,7 @@ final class AlertTask: RowTask {
     self.definition = definition
     output = context.output
     keySlots = definition.keys.map(\.slot).sorted()
-    origin = RecordOrigin(.alert, rule: definition.rule, name: definition.name)
+    origin = RecordOrigin(definition.isBurn ? .slo : .alert, rule: definition.rule, name: definition.name)
     super.init()
     context.register(stateful: self)
   }
@@ -185,6 +187,9 @@ final class AlertTask: RowTask {
   ) {
     output.open(origin, time: time, windowNanos: definition.windowNanos) {
       $0.append(contentsOf: key)
+      guard definition.isBurn else { return }
+      $0.append(0x1F)
+      $0.append(contentsOf: definition.severity.utf8)
     }
     output.append { bytes in
       switch report {

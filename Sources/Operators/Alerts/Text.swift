@@ -60,7 +60,7 @@ extension Array where Element == UInt8 {
     }
   }
 
-  private mutating func appendDuration(_ nanos: Double) {
+  mutating func appendDuration(_ nanos: Double) {
     appendScaled(
       nanos,
       units: [

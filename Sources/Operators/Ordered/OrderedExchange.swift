@@ -35,13 +35,14 @@ public struct OrderedExchange: ExchangeDefinition, RowTaskDefinition {
   public var carried: [Carried]
   /// Indexes into `carried` of the columns that the operator's state is kept by; empty for one state.
   public var keys: [Int]
-  public var operation: any OrderedOperator
+  /// Nil where rows are brought into their order for whoever stands behind.
+  public var operation: (any OrderedOperator)?
   /// Types of the slots behind the columns.
   public var computedSlots: [PhysicalType]
   public var rows: RowSet
 
   public init(
-    exchange: Int, operatorID: String, carried: [Carried], keys: [Int], operation: any OrderedOperator,
+    exchange: Int, operatorID: String, carried: [Carried], keys: [Int], operation: (any OrderedOperator)?,
     computedSlots: [PhysicalType] = [], rows: RowSet
   ) {
     self.exchange = exchange
@@ -55,7 +56,7 @@ public struct OrderedExchange: ExchangeDefinition, RowTaskDefinition {
 
   /// Types of the columns of the rows that come out.
   public var columnTypes: [PhysicalType] {
-    carried.map(\.type) + [.int64, .int64] + operation.outputTypes
+    carried.map(\.type) + [.int64, .int64] + (operation?.outputTypes ?? [])
   }
 
   public func makeTask(_ context: TaskContext) -> RowTask { makePartial(context) }

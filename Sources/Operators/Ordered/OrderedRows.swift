@@ -9,7 +9,7 @@ final class OrderedRows: @unchecked Sendable {
   /// By row.
   let offsets: NativeArray<Int64>
   let hashes: NativeArray<UInt64>
-  private let arena: ArenaBox
+  let arena: ArenaBox
   let bytes: Int
 
   init(

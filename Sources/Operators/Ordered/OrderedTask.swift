@@ -22,7 +22,7 @@ final class OrderedTask: KeyedTask, StatefulTask {
 
   private let definition: OrderedExchange
   private let context: TaskContext
-  private let operation: OrderedOperatorTask
+  private let operation: OrderedOperatorTask?
   private let rows: RowTask
   private let batch: Batch
   private var waiting: [Waiting] = []
@@ -41,7 +41,7 @@ final class OrderedTask: KeyedTask, StatefulTask {
   init(_ definition: OrderedExchange, _ context: TaskContext) {
     self.definition = definition
     self.context = context
-    operation = definition.operation.makeTask(batchRows: context.batchRows)
+    operation = definition.operation?.makeTask(batchRows: context.batchRows)
     rows = definition.rows.makeTask(context)
     batch = Batch(types: definition.columnTypes, computed: definition.computedSlots, capacity: context.batchRows)
     hashes = .allocate(capacity: context.batchRows)
@@ -132,16 +132,18 @@ final class OrderedTask: KeyedTask, StatefulTask {
       hashes[index] = waiting[Int(due[place].part)].rows.hashes[Int(due[place].row)]
     }
     batch.rowCount = range.count
-    findStates(range.count)
-    stateCalls.withUnsafeBufferPointer { states in
-      guard let base = states.baseAddress else { return }
-      operation.process(batch, firstOutput: width + 2, groups: groups, states: base)
+    if let operation {
+      findStates(range.count, operation)
+      stateCalls.withUnsafeBufferPointer { states in
+        guard let base = states.baseAddress else { return }
+        operation.process(batch, firstOutput: width + 2, groups: groups, states: base)
+      }
     }
     rows.process(batch, batch.all)
   }
 
   /// The state of each row's key, made where there is none, and for this task alone while a capture is being read.
-  private func findStates(_ count: Int) {
+  private func findStates(_ count: Int, _ operation: OrderedOperatorTask) {
     if isTableShared {
       if holds.isHeld { table = Self.copy(of: table) }
       isTableShared = false
@@ -174,7 +176,8 @@ final class OrderedTask: KeyedTask, StatefulTask {
 
   override var stateSize: (keys: Int, bytes: Int) {
     let kept = states.reduce(0) { $0 + $1.bytes } + waiting.reduce(0) { $0 + $1.rows.bytes }
-    return (table.count, table.bytes + kept)
+    let behind = rows.stateSize
+    return (max(table.count, behind.keys), table.bytes + kept + behind.bytes)
   }
 
   // MARK: State
@@ -199,6 +202,7 @@ final class OrderedTask: KeyedTask, StatefulTask {
     let stored = try GroupTable(keyTypes: definition.keyTypes, from: &reader)
     for group in 0..<stored.count {
       let bytes = try reader.counted()
+      guard let operation else { throw StateCorruption("the state holds keys of an operator that is not there") }
       guard scope.owns(stored.hash(of: group)) else { continue }
       guard table.assign(group: group, of: stored) == states.count else {
         throw StateCorruption("two parts of the state hold one key")

@@ -48,6 +48,9 @@ public final class LineScanner {
   /// The line scanned last; whoever scans it keeps it alive.
   private(set) var bytes: UnsafePointer<UInt8>
   let tokens: UnsafeMutablePointer<LineToken>
+  /// Statics that are looked at for each word cost a call each time.
+  private let classes = ByteClass.table
+  private let labels = LineScanner.labelWords
   private let mergesRuns: Bool
   private let masks: UserMasks?
   private let maskNames: [String]
@@ -83,7 +86,7 @@ public final class LineScanner {
   }
 
   /// Words behind which stands a name: `session closed for user cyrus`.
-  private static let labels = WordTable([
+  private static let labelWords = WordTable([
     (
       1,
       "user username account host hostname node device domain interface container pod client named name file module package "
@@ -110,7 +113,7 @@ public final class LineScanner {
     masks?.find(in: p, limit)
     var nextMask = masks?.spanCount ?? 0 > 0 ? Int(masks?.spans[0].start ?? 0) : Int.max
     var maskIndex = 0
-    let table = ByteClass.table
+    let table = classes
     var i = 0
     var hasSpace = true
     while i < limit {
@@ -245,7 +248,7 @@ public final class LineScanner {
 
   /// Reads what begins with a letter or a digit, or with `prefix` bytes before a digit. Returns its end.
   private func scanWord(_ p: UnsafePointer<UInt8>, _ start: Int, _ limit: Int, _ hasSpace: Bool, prefix: Int) -> Int {
-    let table = ByteClass.table
+    let table = classes
     var i = start + prefix
     // All bytes' bits; those behind the last dot; the joiners that were met, as the bits below.
     var bits: UInt16 = 0
@@ -362,12 +365,12 @@ public final class LineScanner {
   @inline(__always)
   private func isLabelled(_ symbol: UInt64) -> Bool {
     guard count > 0, tokens[count - 1].role == .word || tokens[count - 1].role == .name else {
-      return Self.labels[symbol] == 4
+      return labels[symbol] == 4
     }
-    switch Self.labels[tokens[count - 1].symbol] {
+    switch labels[tokens[count - 1].symbol] {
     case 1: return true
-    case 2: return count > 1 && Self.labels[tokens[count - 2].symbol] == 3
-    default: return Self.labels[symbol] == 4
+    case 2: return count > 1 && labels[tokens[count - 2].symbol] == 3
+    default: return labels[symbol] == 4
     }
   }
 

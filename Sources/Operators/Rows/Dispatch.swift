@@ -72,6 +72,13 @@ final class DispatchTask: RowTask {
 
   override func windowEnded(_ end: Int64) { for branch in branches { branch.windowEnded(end) } }
   override func windowSkipped(_ end: Int64) { for branch in branches { branch.windowSkipped(end) } }
+  override func inputEnded() { for branch in branches { branch.inputEnded() } }
+  override var stateSize: (keys: Int, bytes: Int) {
+    branches.reduce((0, 0)) { sum, branch in
+      let size = branch.stateSize
+      return (max(sum.0, size.keys), sum.1 + size.bytes)
+    }
+  }
   override var isQuiet: Bool { branches.allSatisfy(\.isQuiet) }
   override var holdSince: Int64? { branches.compactMap(\.holdSince).min() }
 }

@@ -26,6 +26,8 @@ final class FilterTask: RowTask {
 
   override func windowEnded(_ end: Int64) { rows.windowEnded(end) }
   override func windowSkipped(_ end: Int64) { rows.windowSkipped(end) }
+  override func inputEnded() { rows.inputEnded() }
+  override var stateSize: (keys: Int, bytes: Int) { rows.stateSize }
   override var isQuiet: Bool { rows.isQuiet }
   override var holdSince: Int64? { rows.holdSince }
 }

@@ -89,6 +89,13 @@ final class RowSetTask: RowTask {
 
   override func windowEnded(_ end: Int64) { for child in children { child.windowEnded(end) } }
   override func windowSkipped(_ end: Int64) { for child in children { child.windowSkipped(end) } }
+  override func inputEnded() { for child in children { child.inputEnded() } }
+  override var stateSize: (keys: Int, bytes: Int) {
+    children.reduce((0, 0)) { sum, child in
+      let size = child.stateSize
+      return (max(sum.0, size.keys), sum.1 + size.bytes)
+    }
+  }
   override var isQuiet: Bool { children.allSatisfy(\.isQuiet) }
   override var holdSince: Int64? { children.compactMap(\.holdSince).min() }
 }

@@ -41,9 +41,10 @@ final class RowSender: RowTask {
   private func copy(_ rows: [Int], of batch: Batch) -> RowsChunk {
     let chunk = Batch(types: definition.inputTypes, capacity: rows.count)
     let box = ArenaBox()
+    let slots = definition.neededSlots
     for (index, row) in rows.enumerated() {
       chunk.times[index] = batch.times[row]
-      for slot in definition.neededSlots {
+      for slot in slots {
         let target = chunk.columns[slot]
         copyRow(batch.columns[slot], row, to: target, index)
         if target.type == .string {

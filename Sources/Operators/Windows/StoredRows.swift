@@ -108,11 +108,12 @@ enum StoredRows {
     keys.bind(batch, slots: definition.keySlots)
     let hashes = NativeArray<UInt64>(repeating: 0, count: batch.rowCount)
     keys.hashRows(batch.all.rows, count: batch.rowCount, into: hashes.base)
+    let slots = definition.neededSlots
     // Rows that are not meant are moved over.
     var kept = 0
     for row in 0..<batch.rowCount where scope.owns(hashes[row]) {
       batch.times[kept] = batch.times[row]
-      for slot in definition.neededSlots { copyRow(batch.columns[slot], row, to: batch.columns[slot], kept) }
+      for slot in slots { copyRow(batch.columns[slot], row, to: batch.columns[slot], kept) }
       kept += 1
     }
     batch.rowCount = kept

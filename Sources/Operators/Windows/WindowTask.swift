@@ -66,6 +66,8 @@ final class WindowTask: KeyedTask {
   }
 
   override func advance(to watermark: Int64) {
+    // What has not ended by now ends because the input does, not because its time has come.
+    if watermark == afterAllTime { for emitter in emitters { emitter.inputEnded() } }
     orderRows(before: watermark)
     completePanes(through: watermark)
     emitWindows(through: watermark)
@@ -81,7 +83,10 @@ final class WindowTask: KeyedTask {
     guard let inner, let ordered, !waiting.isEmpty else { return }
     var refs: [(chunk: Int, row: Int)] = []
     for (index, chunk) in waiting.enumerated() {
-      for row in 0..<chunk.batch.rowCount where chunk.batch.times[row] < watermark {
+      // A chunk that a faster shard sent may hold rows of both sides of the last watermark: it stays, and those before were
+      // taken then.
+      for row in 0..<chunk.batch.rowCount
+      where chunk.batch.times[row] < watermark && chunk.batch.times[row] >= advancedTo {
         refs.append((index, row))
       }
     }
@@ -96,15 +101,16 @@ final class WindowTask: KeyedTask {
       }
       return (a.chunk, a.row) < (b.chunk, b.row)
     }
+    let slots = definition.neededSlots
     var next = 0
     while next < refs.count {
       let count = min(refs.count - next, ordered.capacity)
-      for slot in definition.neededSlots { ordered.columns[slot].hasNulls = false }
+      for slot in slots { ordered.columns[slot].hasNulls = false }
       for index in 0..<count {
         let ref = refs[next + index]
         let source = waiting[ref.chunk].batch
         ordered.times[index] = source.times[ref.row]
-        for slot in definition.neededSlots {
+        for slot in slots {
           copyRow(source.columns[slot], ref.row, to: ordered.columns[slot], index)
         }
       }
@@ -214,6 +220,11 @@ final class WindowTask: KeyedTask {
       for partial in partials { bytes += partial.pane.bytes / context.shardCount }
     }
     let open: (keys: Int, bytes: Int) = inner?.stateSize ?? (0, 0)
+    for emitter in emitters {
+      let behind = emitter.stateSize
+      keys = max(keys, behind.keys)
+      bytes += behind.bytes
+    }
     for chunk in waiting { bytes += chunk.batch.rowCount * (8 + 16 * definition.inputTypes.count) }
     return (max(keys, open.keys), bytes + open.bytes)
   }
@@ -246,6 +257,9 @@ final class WindowEmitter {
       capacity: context.batchRows)
   }
 
+  /// Of what stands behind.
+  var stateSize: (keys: Int, bytes: Int) { rows.stateSize }
+
   var nextStart: Int64? { nextEnd.map { $0 - window.sizeNanos } }
 
   /// Start of the first window that ends after a time.
@@ -265,6 +279,8 @@ final class WindowEmitter {
     if earliest != beforeAllTime || endedThrough != beforeAllTime, first >= end { return }
     nextEnd = first + window.sizeNanos
   }
+
+  func inputEnded() { rows.inputEnded() }
 
   /// Moves on past a window of which something is missing. Those over its rows hear of it one by one.
   func skip() {

@@ -74,12 +74,15 @@ extension RowSetPlan {
       case .field(let field): fields.insert(field)
       case .key, .computed: break
       case .output(let number):
+        if let slo { fields.formUnion(slo.fields) }
         guard let window, let panes = window.panes else { continue }
         let state = panes.states[window.outputs[number].output.state]
         below.formUnion([state.argument, state.filter].compactMap { $0 })
       }
     }
     if let ordered { fields.formUnion(ordered.fields) }
+    if let gather { fields.formUnion(gather.inputs[0].rows.fields(behind: gather.inputs[0].keySlots)) }
+    if let slo { fields.formUnion(slo.input.fields(behind: slo.inputKeySlots)) }
     if let panes = window?.panes { fields.formUnion(panes.input.fields(behind: below.union(panes.keySlots))) }
     return fields
   }
@@ -102,19 +105,53 @@ extension RowSetPlan {
     let conditions = Set(conditionList.map { $0.space.identity($0.expression) })
     var facets = [
       Facet(
-        window == nil ? ordered == nil ? "where" : "where behind `cluster`" : "where behind the windows",
+        slo != nil
+          ? "where behind the slo"
+          : window != nil
+            ? "where behind the windows"
+            : ordered != nil ? "where behind `cluster`" : gather.map { "where behind the \($0.kind)" } ?? "where",
         conditions.sorted(by: utf8Precedes).joined(separator: " "), conditionTexts(names))
     ]
+    facets += detectorFacets(names)
     if let ordered { facets.append(ordered.optionsFacet(ordered.inputNames)) }
+    if let gather { facets.append(gather.facet) }
+    if let slo { facets += slo.countFacets }
     guard let window, let panes = window.panes else { return facets }
     facets.append(Facet("windows", window.spec.ruleText))
     return facets + [panes.keyFacet(labels: labels), panes.limitFacet]
+  }
+
+  /// The detectors that the rows have gone through, the last one first.
+  private func detectorFacets(_ names: SlotNames) -> [Facet] {
+    var found: [Facet] = []
+    var place: RowSetPlan? = self
+    while let rows = place {
+      if let detector = rows.detector {
+        var facet = detector.facet(names)
+        if !found.isEmpty { facet.name += " \(found.count + 1)" }
+        found.append(facet)
+      }
+      place = rows.parent
+    }
+    return found
   }
 
   /// What is behind the window that they come from; nothing for rows of a source.
   var belowFacets: [Facet] {
     if let ordered {
       return ordered.input.ownFacets(ordered.inputNames).map { Facet("\($0.name) before `cluster`", $0.identity, $0.text) }
+    }
+    if let gather {
+      return zip(gather.inputs, gather.inputNames).enumerated().map { number, input in
+        Facet(
+          gather.inputs.count == 1 ? "spans" : number == 0 ? "left side" : "right side", input.0.rows.identity,
+          input.1.title(of: input.0.rows))
+      }
+    }
+    if let slo {
+      return (slo.input.ownFacets(slo.inputNames) + slo.input.belowFacets).map {
+        $0.name == "where" ? $0 : Facet("\($0.name) below", $0.identity, $0.text)
+      }
     }
     guard let panes = window?.panes else { return [] }
     let below = panes.input.ownFacets(panes.inputNames) + panes.input.belowFacets
@@ -158,15 +195,74 @@ extension PanesPlan {
 extension OrderedPlan {
   /// What decides which pattern a row has, but for which rows come.
   func optionsFacet(_ names: SlotNames) -> Facet {
-    let keys = keySlots.map { input.space.identities[$0] }
-    let options = PatternOptions(definition)
-    return Facet(
-      "cluster", "\(input.space.identities[messageSlot]) by \(keys.joined(separator: ", ")) \(options.fingerprint)",
-      title(names) + (options == PatternOptions() ? "" : ", with options"))
+    let keys = keySlots.map { input.space.identities[$0] }.joined(separator: ", ")
+    switch operation {
+    case .cluster(let definition, let messageSlot):
+      let options = PatternOptions(definition)
+      return Facet(
+        "cluster", "\(input.space.identities[messageSlot]) by \(keys) \(options.fingerprint)",
+        title(names) + (options == PatternOptions() ? "" : ", with options"))
+    case .order: return Facet("order", keys, title(names))
+    }
   }
 
   /// Fields of the source on which its id depends.
-  var fields: Set<Int> { input.fields(behind: keySlots + [messageSlot]) }
+  var fields: Set<Int> { input.fields(behind: keySlots + operation.slots) }
+}
+
+extension DetectorPlan {
+  /// What decides what a series keeps, but for which rows come.
+  func facet(_ names: SlotNames) -> Facet {
+    let space = input.space
+    let identity = ([argumentSlot].compactMap { $0 } + keySlots).map { space.identities[$0] }
+    let options = definition.settings.text
+    return Facet(
+      "detector", "\(identity.joined(separator: " ")) \(Self.fingerprint(definition, spec))",
+      title(names) + (options.isEmpty ? "" : " \(options)"))
+  }
+}
+
+extension GatherPlan {
+  /// What decides which rows come out, but for which come in.
+  var facet: Facet { Facet(kind, operatorID, title(inputNames)) }
+}
+
+extension SlotNames {
+  /// `spans where status >= 500`
+  func title(of rows: RowSetPlan) -> String {
+    let conditions = rows.conditionTexts(self)
+    let name = rows.anySource?.definition.name ?? ""
+    return conditions.isEmpty ? name : "\(name) where \(conditions)"
+  }
+}
+
+extension SloPlan {
+  /// Fields of the source on which its counts depend.
+  var fields: Set<Int> { input.fields(behind: inputKeySlots + [measure] + [total].compactMap { $0 }) }
+
+  /// What its id is made of, but for the rows that it reads.
+  var countFacets: [Facet] {
+    let names = inputNames
+    let slots = [measure] + [total].compactMap { $0 }
+    let aggregates = input.aggregates(behind: slots, names)
+    return [
+      Facet(
+        "keys of the slo", keySlots.map { space.identities[$0] }.joined(separator: ", "),
+        keySlots.map { space.names[$0] }.joined(separator: ", ")),
+      Facet(
+        definition.isBad ? "bad" : "good",
+        slots.map { input.space.identities[$0] }.joined(separator: " of ") + aggregates.map(\.identity).joined(),
+        aggregates.isEmpty ? slots.map { names.definition($0) }.joined(separator: " of ") : aggregates.map(\.text).joined(separator: " and ")),
+    ]
+  }
+
+  /// What may change over counts that stay.
+  var objectiveFacets: [Facet] {
+    [
+      Facet("objective", definition.objectiveText),
+      Facet("period", definition.period.text),
+    ]
+  }
 }
 
 extension AlertPlan {

@@ -64,9 +64,20 @@ struct RuleSetParts {
       case .metric(let metric): add(metric, rows, source, names)
       case .alert(let alert): add(alert, rows, source, names)
       case .pattern(let pattern): add(pattern, rows, source, names)
+      case .anomaly(let anomaly): add(anomaly, rows, source, names)
+      case .detector(let detector):
+        add(detector, source, names)
+        visit(detector.rows, source, names)
       case .ordered(let ordered):
         add(ordered, source, names)
         visit(ordered.rows, source, SlotNames(ordered, over: names))
+      case .gather(let gather, input: 0):
+        add(gather, source)
+        for output in gather.outputs where output.isRead { visit(output.rows, source, SlotNames(output)) }
+      case .gather: break
+      case .slo(let slo):
+        add(slo, source, names)
+        visit(slo.rows, source, SlotNames(slo, over: names))
       case .panes(let panes):
         add(panes, source, names)
         for window in panes.windows { visit(window.rows, source, SlotNames(window, over: names)) }
@@ -122,19 +133,44 @@ struct RuleSetParts {
       for case .slot(let slot, _) in template.parts { slots.append(slot) }
     }
     let labels = alert.keys.map(\.name)
+    let isBurn = definition.burn != nil
+    if isBurn {
+      facets = facets.map { Facet("\(definition.severity): \($0.name)", $0.identity, $0.text) }
+      facets += rows.slo?.objectiveFacets ?? []
+    }
     facets += depends(on: rows, slots, labels: labels, names)
-    rules.append(
+    add(
       Rule(
-        name: definition.name, kind: "alert", facets: facets, source: source.definition.name,
+        name: definition.name, kind: isBurn ? "slo" : "alert", facets: facets, source: source.definition.name,
         sourceFacets: sourceFacets(rows, slots, source)))
     let fields = rows.fields(behind: [alert.condition] + alert.keys.map(\.slot))
     operators.append(
       Operator(
-        id: alert.operatorID, kind: "alert", title: "alert \(definition.name)",
-        facets: alert.conditionFacets(over: rows, names) + rows.ownFacets(names, labels: labels), deepFacets: rows.belowFacets,
+        id: alert.operatorID, kind: "alert",
+        title: isBurn ? "burn alert \(definition.name) \(definition.severity)" : "alert \(definition.name)",
+        facets: (isBurn ? [] : alert.conditionFacets(over: rows, names)) + rows.ownFacets(names, labels: labels), deepFacets: rows.belowFacets,
         source: source.definition.name, sourceFacets: source.definition.identityFacets(reading: fields),
-        below: rows.window?.panes?.operatorID, level: 0, family: 1, rules: [definition.name], states: [],
-        windows: []))
+        below: rows.slo?.operatorID ?? rows.window?.panes?.operatorID, level: 0, family: 1, rules: [definition.name],
+        states: [], windows: []))
+  }
+
+  /// An SLO's alerts are one rule.
+  private mutating func add(_ rule: Rule) {
+    guard rule.kind == "slo", let known = rules.firstIndex(where: { $0.name == rule.name && $0.kind == rule.kind }) else {
+      return rules.append(rule)
+    }
+    let names = Set(rules[known].facets.map(\.name))
+    rules[known].facets += rule.facets.filter { !names.contains($0.name) }
+  }
+
+  private mutating func add(_ slo: SloPlan, _ source: SourcePlan, _ names: SlotNames) {
+    operators.append(
+      Operator(
+        id: slo.operatorID, kind: "slo", title: "slo \(slo.name)", facets: slo.countFacets + slo.input.ownFacets(names),
+        deepFacets: slo.input.belowFacets, source: source.definition.name,
+        sourceFacets: source.definition.identityFacets(reading: slo.fields),
+        below: slo.input.slo?.operatorID ?? slo.input.window?.panes?.operatorID, level: 0, family: 1, rules: slo.users,
+        states: [], windows: []))
   }
 
   private mutating func add(_ pattern: PatternPlan, _ rows: RowSetPlan, _ source: SourcePlan, _ names: SlotNames) {
@@ -146,13 +182,64 @@ struct RuleSetParts {
         sourceFacets: sourceFacets(rows, slots, source)))
   }
 
+  private mutating func add(_ anomaly: AnomalyPlan, _ rows: RowSetPlan, _ source: SourcePlan, _ names: SlotNames) {
+    let name = anomaly.definition.name
+    let slots = anomaly.labels.map(\.slot) + [anomaly.flag].compactMap { $0 } + anomaly.values.map(\.slot)
+    let labels = anomaly.labels.map(\.name)
+    var facets = depends(on: rows, slots, labels: labels, names)
+    facets.append(
+      Facet(
+        "values", anomaly.values.map { "\($0.name) \(rows.space.identities[$0.slot])" }.joined(separator: " "),
+        anomaly.values.map(\.name).joined(separator: ", ")))
+    rules.append(
+      Rule(
+        name: name, kind: "anomaly", facets: facets, source: source.definition.name,
+        sourceFacets: sourceFacets(rows, slots, source)))
+    guard anomaly.keepsState else { return }
+    let fields = rows.fields(behind: anomaly.labels.map(\.slot) + [anomaly.flag].compactMap { $0 })
+    operators.append(
+      Operator(
+        id: anomaly.operatorID, kind: "anomaly", title: "anomaly \(name)", facets: rows.ownFacets(names, labels: labels),
+        deepFacets: rows.belowFacets, source: source.definition.name,
+        sourceFacets: source.definition.identityFacets(reading: fields), below: rows.window?.panes?.operatorID, level: 0,
+        family: 1, rules: [name], states: [], windows: []))
+  }
+
+  private mutating func add(_ detector: DetectorPlan, _ source: SourcePlan, _ names: SlotNames) {
+    let fields = detector.input.fields(behind: detector.keySlots + [detector.argumentSlot].compactMap { $0 })
+    operators.append(
+      Operator(
+        id: detector.operatorID, kind: "detector", title: detector.title(names),
+        facets: [detector.facet(names)] + detector.input.ownFacets(names), deepFacets: detector.input.belowFacets,
+        source: source.definition.name, sourceFacets: source.definition.identityFacets(reading: fields),
+        below: detector.input.window?.panes?.operatorID, level: 0, family: 1, rules: detector.users, states: [],
+        windows: []))
+  }
+
   private mutating func add(_ ordered: OrderedPlan, _ source: SourcePlan, _ names: SlotNames) {
     operators.append(
       Operator(
-        id: ordered.operatorID, kind: "cluster", title: "cluster \(ordered.title(names))",
+        id: ordered.operatorID, kind: ordered.operation.word,
+        title: ordered.operation.word == "order" ? "rows of \(source.definition.name) in order \(ordered.title(names))"
+          : "cluster \(ordered.title(names))",
         facets: [ordered.optionsFacet(names)] + ordered.input.ownFacets(names), deepFacets: [],
         source: source.definition.name, sourceFacets: source.definition.identityFacets(reading: ordered.fields),
         below: nil, level: 0, family: 1, rules: ordered.users, states: [], windows: []))
+  }
+
+  private mutating func add(_ gather: GatherPlan, _ source: SourcePlan) {
+    let names = gather.inputNames
+    var deep: [Facet] = []
+    for (input, name) in zip(gather.inputs, names).dropFirst() {
+      deep.append(Facet("right side", input.rows.identity, name.title(of: input.rows)))
+    }
+    operators.append(
+      Operator(
+        id: gather.operatorID, kind: gather.kind, title: "\(gather.kind) \(gather.title(names))",
+        facets: [gather.facet] + gather.inputs[0].rows.ownFacets(names[0]), deepFacets: deep,
+        source: source.definition.name,
+        sourceFacets: source.definition.identityFacets(reading: gather.inputs[0].rows.fields(behind: gather.inputs[0].keySlots)),
+        below: nil, level: 0, family: 1, rules: gather.users, states: [], windows: []))
   }
 
   private mutating func add(_ panes: PanesPlan, _ source: SourcePlan, _ names: SlotNames) {
@@ -165,8 +252,8 @@ struct RuleSetParts {
         title: "windows over \(source.definition.name) \(panes.keyText(names))", facets: panes.ownFacets,
         deepFacets: panes.input.belowFacets, source: source.definition.name,
         sourceFacets: source.definition.identityFacets(reading: panes.fields),
-        below: panes.input.window?.panes?.operatorID, belowSpec: panes.input.window?.spec,
-        upstreamNanos: panes.input.window?.reachNanos ?? 0, level: panes.level, family: panes.family,
+        below: panes.input.slo?.operatorID ?? panes.input.window?.panes?.operatorID,
+        belowSpec: panes.input.baseWindow?.spec, upstreamNanos: panes.input.reachNanos, level: panes.level, family: panes.family,
         rules: panes.users, states: states,
         windows: panes.windows.map { window in
           Window(

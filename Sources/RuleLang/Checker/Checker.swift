@@ -16,12 +16,27 @@ struct Checker {
     /// Set when an error hides whether the stream has windows, and which.
     var isWindowingUnknown = false
     var clustering: Clustering?
+    /// Of records that come in their order: the columns by which they have their owners.
+    var ordering: [Int]?
+    var detection: Detection?
+    /// Behind a join or a trace.
+    var isGathered = false
   }
 
   /// Where a stream's rows have their patterns.
   struct Clustering {
     var keys: [Int]
     var columns: [Int]
+  }
+
+  /// What the last detector of a pipeline has found.
+  struct Detection {
+    var keys: [Int]
+    var argument: Int?
+    var columns: [Int]
+    var names: [String]
+    /// `is_anomaly`.
+    var flag: Int
   }
 
   let syntax: ProgramSyntax
@@ -34,8 +49,12 @@ struct Checker {
   var streamInfos: [StreamInfo?] = []
   /// By the same place: the place in the typed program.
   var streamPlaces: [Int] = []
+  /// What its burn alerts need to know of an SLO, by its stream's place in the syntax tree.
+  var slos: [Int: CheckedSlo] = [:]
   var usedSources: Set<Int> = []
   var usedStreams: Set<Int> = []
+  /// Stages `join`, `left join`, `unless`, `trace` and `edges` so far.
+  var gatherings = 0
   var program = TypedProgram()
 
   init(syntax: ProgramSyntax, catalog: Catalog, reporter: Reporter) {
@@ -57,6 +76,10 @@ struct Checker {
     for metric in syntax.metrics { checkMetric(metric) }
     for alert in syntax.alerts { checkAlert(alert) }
     for pattern in syntax.patterns { checkPattern(pattern) }
+    for anomaly in syntax.anomalies { checkAnomaly(anomaly) }
+    for (index, stream) in syntax.streams.enumerated() {
+      if case .slo(let slo)? = stream.stages.last { checkBurns(slo, at: index) }
+    }
     warnOfUnused()
     return program
   }
@@ -94,7 +117,7 @@ struct Checker {
     for (index, source) in syntax.sources.enumerated() where isNew(source.name, "source") {
       inputs[source.name.text] = .source(index)
     }
-    for (index, stream) in syntax.streams.enumerated() where isNew(stream.name, "stream") {
+    for (index, stream) in syntax.streams.enumerated() where isNew(stream.name, stream.what) {
       inputs[stream.name.text] = .stream(index)
     }
   }
@@ -117,6 +140,8 @@ struct Checker {
     }
     for (index, stream) in syntax.streams.enumerated() where !usedStreams.contains(index) {
       guard case .stream(index)? = inputs[stream.name.text] else { continue }
+      // It fires alerts of its own.
+      if case .slo? = stream.stages.last { continue }
       reporter.report(
         .unused, "the stream `\(stream.name.text)` is never used", at: stream.name.range,
         hint: "no metric, alert or other stream reads it, so it is not computed")

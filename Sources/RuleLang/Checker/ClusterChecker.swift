@@ -10,6 +10,13 @@ extension Checker {
       pipeline.scope.isOpen = true
       return
     }
+    if pipeline.isGathered {
+      reporter.report(
+        .badCluster, "`cluster` reads records of a source, and these rows are made of others", at: syntax.range,
+        hint: "put `cluster` before `join`")
+      pipeline.scope.isOpen = true
+      return
+    }
     if pipeline.windowing != nil || pipeline.clustering != nil {
       reporter.report(
         .badCluster,
@@ -18,6 +25,13 @@ extension Checker {
         at: syntax.range,
         hint: pipeline.clustering != nil
           ? "a pipeline has one `cluster` stage" : "put `cluster` before `window`, and group by `template_id`")
+      pipeline.scope.isOpen = true
+      return
+    }
+    if pipeline.ordering != nil {
+      reporter.report(
+        .badCluster, "`cluster` stands behind a detector here", at: syntax.range,
+        hint: "put `cluster` first: a detector may stand behind it")
       pipeline.scope.isOpen = true
       return
     }
@@ -66,11 +80,12 @@ extension Checker {
       pipeline.scope.add(ColumnInfo(name: name, type: type, isNullable: isNullable))
     }
     checkValues(syntax.values, spec, &typed, &pipeline)
+    pipeline.ordering = keys
     pipeline.clustering = Clustering(keys: keys, columns: types.indices.map { first + $0 })
     if isComplete { pipeline.stages.append(.cluster(typed)) } else { pipeline.scope.isOpen = true }
   }
 
-  private func column(_ name: NameSyntax, _ pipeline: Pipeline) -> Int? {
+  func column(_ name: NameSyntax, _ pipeline: Pipeline) -> Int? {
     if let index = pipeline.scope.index(of: name.text) { return index }
     if !pipeline.scope.isOpen { expressions.unknownColumn(name.text, at: name.range, in: pipeline.scope) }
     return nil

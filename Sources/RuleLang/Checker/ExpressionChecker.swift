@@ -145,7 +145,14 @@ struct ExpressionChecker {
   private func member(
     _ stream: NameSyntax, _ member: NameSyntax, at range: TextRange, in scope: Scope
   ) -> Checked? {
+    if scope.kind == .rows, let index = scope.index(of: "\(stream.text).\(member.text)") {
+      return column(index, at: range, in: scope)
+    }
     switch scope.kind {
+    case .rows where scope.joined[stream.text] != nil:
+      unknownColumn("\(stream.text).\(member.text)", at: range, in: scope)
+      return nil
+    case .rows where scope.isOpen: return nil
     case .metric:
       guard stream.text == scope.owner else {
         reporter.report(

@@ -41,7 +41,7 @@ extension Checker {
         stream: streamPlaces[stream], value: checked.expression, labels: windowing.keyColumns))
   }
 
-  private func checkKeys(_ keys: [NameSyntax], _ info: StreamInfo, _ stream: NameSyntax) {
+  func checkKeys(_ keys: [NameSyntax], _ info: StreamInfo, _ stream: NameSyntax) {
     let wanted = (info.windowing?.keyColumns ?? []).map { info.scope.columns[$0].name }
     var given: Set<String> = []
     for key in keys {
@@ -182,7 +182,7 @@ extension Checker {
         severity: alert.severity?.text ?? "ticket", labels: labels, annotations: annotations))
   }
 
-  private func templates(
+  func templates(
     _ list: [TemplateSyntax], _ what: String, in scope: Scope,
     each: (TypedExpr, ExprSyntax) -> Void
   ) -> [TypedTemplate] {
@@ -229,7 +229,7 @@ extension Checker {
     }
   }
 
-  private func checkLabel(
+  func checkLabel(
     _ expression: TypedExpr, _ syntax: ExprSyntax, keys: [Int], scope: Scope
   ) {
     guard let column = expression.columnIndexes.sorted().first(where: { !keys.contains($0) })

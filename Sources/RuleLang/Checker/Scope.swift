@@ -25,6 +25,8 @@ struct Scope {
   private var indexes: [String: Int] = [:]
   /// Some columns are unknown because of an error: an unknown name may be one of them.
   var isOpen = false
+  /// Names by which columns of joined streams go, and where they were given.
+  var joined: [String: TextRange] = [:]
   /// Columns that were there before `aggregate`.
   var lost: Set<String> = []
 

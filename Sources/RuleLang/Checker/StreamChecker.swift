@@ -10,6 +10,10 @@ struct Pipeline {
   var window: WindowSyntax?
   var isWindowReported = false
   var clustering: Checker.Clustering?
+  var ordering: [Int]?
+  var detection: Checker.Detection?
+  /// Behind a join or a trace: rows have no place in a source any more.
+  var isGathered = false
 }
 
 extension Checker {
@@ -26,15 +30,17 @@ extension Checker {
     streamPlaces = Array(repeating: -1, count: streams.count)
     let inputs = inputs
     let order = DependencyOrder(count: streams.count) { index in
-      if case .stream(let input)? = streams[index].input.flatMap({ inputs[$0.text] }) {
-        return [input]
+      var names = streams[index].input.map { [$0] } ?? []
+      for case .join(let join) in streams[index].stages { names.append(join.right) }
+      return names.compactMap { name in
+        if case .stream(let input)? = inputs[name.text] { return input }
+        return nil
       }
-      return []
     }
     for index in order.order {
       if let closing = order.cycles[index] {
         reporter.report(
-          .cyclicDefinition, "the stream `\(streams[index].name.text)` reads itself",
+          .cyclicDefinition, "the \(streams[index].what) `\(streams[index].name.text)` reads itself",
           at: streams[index].input?.range ?? streams[index].name.range,
           context: closing == index
             ? [] : [(streams[closing].name.range, "which reads this one")])
@@ -66,13 +72,14 @@ extension Checker {
           input = .stream(streamPlaces[other])
           pipeline = Pipeline(
             scope: info.scope, windowing: info.windowing,
-            isWindowingUnknown: info.isWindowingUnknown, clustering: info.clustering)
+            isWindowingUnknown: info.isWindowingUnknown, clustering: info.clustering, ordering: info.ordering,
+            detection: info.detection, isGathered: info.isGathered)
         }
       case nil:
         unknownInput(name, "source or stream")
       }
     }
-    for stage in stream.stages { checkStage(stage, of: stream, &pipeline) }
+    for stage in stream.stages { checkStage(stage, of: stream, at: index, &pipeline) }
     if let window = pipeline.window, !pipeline.isWindowReported {
       windowWithoutAggregate(window)
     }
@@ -81,7 +88,8 @@ extension Checker {
     streamPlaces[index] = program.streams.count
     streamInfos[index] = StreamInfo(
       scope: pipeline.scope, windowing: pipeline.windowing,
-      isWindowingUnknown: pipeline.isWindowingUnknown, clustering: pipeline.clustering)
+      isWindowingUnknown: pipeline.isWindowingUnknown, clustering: pipeline.clustering, ordering: pipeline.ordering,
+      detection: pipeline.detection, isGathered: pipeline.isGathered)
     program.streams.append(
       TypedStream(
         name: stream.name.text, origin: reporter.place(stream.name.range), input: input,
@@ -96,10 +104,11 @@ extension Checker {
     Pipeline(scope: unknownStream(stream).scope, isWindowingUnknown: true)
   }
 
-  private func checkStage(
-    _ stage: StageSyntax, of stream: StreamSyntax, _ pipeline: inout Pipeline
+  private mutating func checkStage(
+    _ stage: StageSyntax, of stream: StreamSyntax, at index: Int, _ pipeline: inout Pipeline
   ) {
     switch stage {
+    case .slo(let slo): checkSlo(slo, of: stream, at: index, &pipeline)
     case .filter(let syntax):
       reportPendingWindow(&pipeline)
       if let condition = expressions.condition(syntax, in: pipeline.scope, of: "`where`") {
@@ -119,6 +128,15 @@ extension Checker {
     case .cluster(let cluster):
       reportPendingWindow(&pipeline)
       self.cluster(cluster, &pipeline)
+    case .detector(let detector):
+      reportPendingWindow(&pipeline)
+      self.detector(detector, of: stream, &pipeline)
+    case .join(let join):
+      reportPendingWindow(&pipeline)
+      self.join(join, &pipeline)
+    case .trace(let trace):
+      reportPendingWindow(&pipeline)
+      self.trace(trace, of: stream, &pipeline)
     case .broken:
       // Whatever it was, it may have added columns or windows.
       pipeline.scope.isOpen = true
@@ -176,6 +194,7 @@ extension Checker {
     _ pipeline: inout Pipeline
   ) {
     var keys: [Int] = []
+    var keyNames: [NameSyntax] = []
     var spec: WindowSpec?
     var limit: Int?
     var isKeysKnown = true
@@ -198,6 +217,7 @@ extension Checker {
         }
         if let type = pipeline.scope.columns[index].type { checkKey(key, type) }
         keys.append(index)
+        keyNames.append(key)
       }
     } else {
       isKeysKnown = false
@@ -208,7 +228,17 @@ extension Checker {
       }
     }
     var after = Scope(
-      kind: .rows, owner: stream.name.text, columns: keys.map { pipeline.scope.columns[$0] })
+      kind: .rows, owner: stream.name.text)
+    for (key, index) in zip(keyNames, keys) {
+      var column = pipeline.scope.columns[index]
+      column.name = keyName(column.name)
+      if after.index(of: column.name) != nil {
+        reporter.report(
+          .columnExists, "two keys are called `\(column.name)` behind `aggregate`", at: key.range,
+          hint: "give one another name before: `| derive other = \(key.text)`")
+      }
+      after.add(column)
+    }
     after.isOpen = !isKeysKnown
     var aggregates: [TypedAggregate] = []
     for assignment in assignments {
@@ -232,13 +262,19 @@ extension Checker {
     pipeline.isWindowingUnknown = spec == nil || !isKeysKnown
     pipeline.scope = after
     pipeline.clustering = nil
+    pipeline.ordering = nil
+    pipeline.detection = nil
     pipeline.window = nil
     pipeline.isWindowReported = false
   }
 
   /// `limit N keys`, where it has a meaning.
   private func keyLimit(_ window: WindowSyntax, over pipeline: Pipeline) -> Int? {
-    guard let syntax = window.keyLimit, let checked = expressions.check(syntax, in: .constant) else { return nil }
+    keyLimit(window.keyLimit, keys: window.keys, over: pipeline)
+  }
+
+  func keyLimit(_ syntax: ExprSyntax?, keys: [NameSyntax], over pipeline: Pipeline) -> Int? {
+    guard let syntax, let checked = expressions.check(syntax, in: .constant) else { return nil }
     guard case .int(let limit)? = checked.constant else {
       reporter.report(
         checked.constant == nil ? .notConstant : .typeMismatch, "a limit of keys is a constant whole number",
@@ -250,7 +286,7 @@ extension Checker {
         .badWindow, "a limit of keys is between 1 and \(Self.keyLimitMax)", at: syntax.range)
       return nil
     }
-    if window.keys.isEmpty {
+    if keys.isEmpty {
       reporter.report(
         .badWindow, "this window has no keys to limit", at: syntax.range,
         hint: "leave the limit out, or name keys: `by service limit \(limit) keys`")

@@ -53,6 +53,11 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
   case badMetric = "E0501"
   case labelNotKey = "E0502"
   case badCluster = "E0601"
+  case badJoin = "E0701"
+  case badTrace = "E0702"
+  case badSlo = "E0801"
+  case badBurn = "E0802"
+  case badDetector = "E0620"
   case unused = "W0001"
   case ratioAboveOne = "W0002"
   case neverTrue = "W0003"
@@ -117,6 +122,11 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
     case .badMetric: "a metric cannot be computed"
     case .labelNotKey: "a label changes with the value"
     case .badCluster: "patterns of texts cannot be found so"
+    case .badJoin: "rows cannot be joined so"
+    case .badTrace: "traces cannot be put together so"
+    case .badSlo: "an SLO cannot be kept so"
+    case .badBurn: "a burn condition makes no sense"
+    case .badDetector: "a detector cannot work so"
     case .unused: "a declaration is never used"
     case .ratioAboveOne: "a ratio is compared with a number above 1"
     case .neverTrue: "a condition can never be true"
@@ -180,12 +190,13 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
     case .unknownDeclaration:
       """
-      A rule file consists of `let`, `source`, `stream`, `metric` and `alert` declarations.
+      A rule file consists of `let`, `source`, `stream`, `metric`, `alert`, `pattern`, `anomaly` and `slo` declarations.
       """
     case .unknownItem:
       """
       The items of a source: kafka, partitioned by, format, time, fields, require, dead_letter, late. Those of an alert: \
-      on, when, for, keep_firing, severity, labels, annotations.
+      on, when, for, keep_firing, severity, labels, annotations. Those of an slo: on, by, good, bad, total, objective, every, \
+      min_events, burn, labels, annotations.
       """
     case .duplicateItem:
       """
@@ -193,7 +204,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
     case .missingItem:
       """
-      A source needs `time` and `fields`, an alert `on` and `when`.
+      A source needs `time` and `fields`, an alert `on` and `when`, an slo `on`, `good` or `bad`, and `objective`.
       """
     case .unclosedBlock:
       """
@@ -201,7 +212,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
     case .unknownStage:
       """
-      The stages of a pipeline: where, derive, window, aggregate.
+      The stages of a pipeline: where, derive, window, aggregate, cluster, and the detectors.
       """
     case .notInThisVersion:
       """
@@ -360,6 +371,36 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       it. Its options are `similarity` 0.1 to 1, `depth` 0 to 8, `limit` 1 to 1,000,000, `siblings` 0 to 1,000, \
       `merge_runs` true or false, `delimiters "…"`, `masks { name: "pattern" }` and `values { column: mask 2 }`.
       """
+    case .badSlo:
+      """
+      An slo counts records (`good condition`), slices of time (the same over a stream with windows) or amounts (`good column \
+      total column`). Its objective lies above 0 % and below 100 %, over up to 90d or over `day`, `week`, `month` or `quarter`. It is \
+      evaluated each 10s to 1d; `min_events` is a whole number.
+      """
+    case .badBurn:
+      """
+      `burn severity when rate > 14.4 over 1h and 5m or …`: one to four windows a condition, none twice, each a multiple of the time \
+      between two evaluations, no longer than a rolling objective's period nor than 20,160 evaluations; the rate is a number above 0.
+      """
+    case .badDetector:
+      """
+      A detector goes through the rows of each series in their order, and takes the options of its table under "Detectors"; \
+      over windows a series has all keys of the windows. An `anomaly` reads windows, or rows behind a detector or \
+      `cluster`.
+      """
+    case .badJoin:
+      """
+      `join`, `left join` and `unless` name a source or stream, the keys that are equal on both sides, of one type, and \
+      `within` what time (0 to 7d; left out, both sides have the same windows). Their limits are `limit 10000 rows` a key \
+      (1 to 1,000,000), `limit 1000000 keys` (1 to 100,000,000) and `limit 1GiB state` (1MiB to 1TiB). A program has at most \
+      64 stages that join or put traces together.
+      """
+    case .badTrace:
+      """
+      `trace` and `edges` name the trace's key, `gap` (1ms to 1h), and in braces the columns of a span: `span` and `parent` \
+      (one type), `service` (a string), `duration`, and, where there are such, `start` (a timestamp), `error` (a bool) and \
+      `name`. `longest` is 1ms to 24h, `limit N spans` 1 to 1,000,000.
+      """
     case .unused:
       """
       No metric, alert or other stream reads it.
@@ -370,7 +411,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
     case .neverTrue:
       """
-      The lower bound of `between` lies above the upper one.
+      The lower bound of `between` lies above the upper one, or a burn rate is asked for that even a total outage does not reach.
       """
     case .hidesConstant:
       """

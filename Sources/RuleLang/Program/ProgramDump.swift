@@ -19,6 +19,13 @@ extension TypedProgram {
       let columns = streams[pattern.stream].columns.map(\.name)
       lines.append("pattern \(pattern.name) on \(streams[pattern.stream].name)" + Self.by(pattern.keys.map { columns[$0] }))
     }
+    for anomaly in anomalies {
+      let columns = streams[anomaly.stream].columns.map(\.name)
+      lines.append(
+        "anomaly \(anomaly.name) on \(streams[anomaly.stream].name)" + Self.by(anomaly.labels.map { columns[$0] })
+          + (anomaly.flag.map { " when \(columns[$0])" } ?? ""))
+      lines.append("  values \(anomaly.values.map { "\($0.name): \(columns[$0.column])" }.joined(separator: ", "))")
+    }
     return lines.joined(separator: "\n") + (lines.isEmpty ? "" : "\n")
   }
 
@@ -82,6 +89,23 @@ extension TypedProgram {
       case .cluster(let cluster):
         lines.append("  | \(cluster.text(columns: columns))")
         columns += TypedCluster.columnNames + cluster.values.map(\.name)
+      case .join(let join):
+        let right =
+          switch join.right {
+          case .source(let index): sources[index].name
+          case .stream(let index): streams[index].name
+          }
+        lines.append("  | \(join.text(columns: columns, right: right))")
+        columns += join.addedColumns.map(\.name)
+      case .trace(let trace):
+        lines.append("  | \(trace.text(columns: columns))")
+        columns = trace.keys.map { keyName(columns[$0]) } + trace.columns.map(\.name)
+      case .slo(let slo):
+        lines.append("  | \(slo.text(columns: columns))")
+        columns = slo.keys.map { columns[$0] } + slo.outputs.map(\.name)
+      case .detector(let detector):
+        lines.append("  | \(detector.text(columns: columns))")
+        columns = (detector.isOwnRows ? detector.keys.map { columns[$0] } : columns) + detector.columns.map(\.name)
       case .aggregate(let aggregation):
         let keys = aggregation.keys.map { columns[$0] }
         let limit = aggregation.keyLimit.map { " limit \($0) keys" } ?? ""
@@ -96,7 +120,7 @@ extension TypedProgram {
             "  | aggregate \(aggregate.name) = \(aggregate.function)"
               + "(\(arguments.joined(separator: ", "))): \(aggregate.type.rawValue)")
         }
-        columns = keys + aggregation.aggregates.map(\.name)
+        columns = keys.map(keyName) + aggregation.aggregates.map(\.name)
       }
     }
     lines.append(
@@ -109,7 +133,7 @@ extension TypedProgram {
     let stream = streams[alert.stream]
     let columns = stream.columns.map(\.name)
     let keys = stream.windowing?.keyColumns.map { columns[$0] } ?? []
-    lines.append("alert \(alert.name) on \(stream.name)\(Self.by(keys)) severity \(alert.severity)")
+    lines.append("\(alert.burn == nil ? "alert" : "burn alert") \(alert.name) on \(stream.name)\(Self.by(keys)) severity \(alert.severity)")
     lines.append(
       "  when \(alert.condition.text(columns: columns)) for \(durationText(Double(alert.forNanos)))"
         + " keep_firing \(durationText(Double(alert.keepFiringNanos)))")

@@ -199,3 +199,44 @@ extension TypedClusterValue {
     return number == 1 ? "\(name): \(mask)" : "\(name): \(mask) \(number)"
   }
 }
+
+extension TypedSlo {
+  /// The stage as rule text.
+  public func text(columns: [String]) -> String {
+    var text = "slo\(keys.isEmpty ? "" : " by \(keys.map { columns[$0] }.joined(separator: ", "))")"
+    text += " \(isBad ? "bad" : "good") \(measure.text(columns: columns))"
+    if let total { text += " total \(total.text(columns: columns))" }
+    text += " objective \(objectiveText) over \(period.text) every \(durationText(Double(stepNanos)))"
+    return text + " burns over \(burnWindows.map { durationText(Double($0)) }.joined(separator: ", "))"
+  }
+
+  /// `99.9%`
+  public var objectiveText: String { Value.ratio(objective).ruleText }
+}
+
+extension SloPeriod {
+  /// `30d`, `month`.
+  public var text: String {
+    switch self {
+    case .rolling(let nanos): durationText(Double(nanos))
+    case .calendar(let calendar): calendar.rawValue
+    }
+  }
+}
+
+extension SloColumn {
+  /// As rules call it: `budget_left`, `burn_1h`.
+  public var name: String {
+    switch self {
+    case .good: "good"
+    case .total: "total"
+    case .errorRatio: "error_ratio"
+    case .budgetLeft: "budget_left"
+    case .exhaustsIn: "exhausts_in"
+    case .since: "since"
+    case .periodLeft: "period_left"
+    case .burn(let nanos): "burn_\(durationText(Double(nanos)))"
+    case .events(let nanos): "events_\(durationText(Double(nanos)))"
+    }
+  }
+}

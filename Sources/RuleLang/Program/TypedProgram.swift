@@ -9,11 +9,13 @@ public struct TypedProgram: Sendable, Hashable {
   public var metrics: [TypedMetric]
   public var alerts: [TypedAlert]
   public var patterns: [TypedPattern]
+  public var anomalies: [TypedAnomaly]
 
   public init(
     sources: [TypedSource] = [], streams: [TypedStream] = [], metrics: [TypedMetric] = [],
-    alerts: [TypedAlert] = [], patterns: [TypedPattern] = []
+    alerts: [TypedAlert] = [], patterns: [TypedPattern] = [], anomalies: [TypedAnomaly] = []
   ) {
+    self.anomalies = anomalies
     self.sources = sources
     self.streams = streams
     self.metrics = metrics
@@ -191,6 +193,61 @@ public enum TypedStage: Sendable, Hashable {
   /// Adds the message's pattern: `template_id`, `template`, `is_new`, `is_changed`, `parameters`, then the values that it
   /// names.
   case cluster(TypedCluster)
+  /// Adds a detector's columns to each row, or makes rows of its own: see `DetectorSpec.rows`.
+  case detector(TypedDetector)
+  /// Adds the columns of the right side; `unless` adds none.
+  case join(TypedJoin)
+  /// One row a trace, or one for each call between two services of it: the keys, then the columns of
+  /// `TypedTrace.columns`.
+  case trace(TypedTrace)
+  /// Of rows of windows: one row a key and evaluation with the key columns, then `TypedSlo.outputs`.
+  case slo(TypedSlo)
+}
+
+/// The error budget of an `slo`, kept over the rows of windows that hop and last by the time between two evaluations.
+public struct TypedSlo: Sendable, Hashable {
+  /// Key columns of the input, in the order of its windows' keys.
+  public var keys: [Int]
+  /// Over the input's columns. With `total` a number: the good (or bad) part of it. Without, a bool: whether the row, a slice
+  /// of time, is good (or bad).
+  public var measure: TypedExpr
+  public var isBad: Bool
+  public var total: TypedExpr?
+  /// 0.999 for 99.9 %.
+  public var objective: Double
+  public var period: SloPeriod
+  /// Between two evaluations.
+  public var stepNanos: Int64
+  /// The windows of all burn conditions, ascending, none twice.
+  public var burnWindows: [Int64]
+  /// A key without events for so long has no rows, for no burn condition can hold. One of `burnWindows`.
+  public var idleNanos: Int64
+  /// The burn window by whose rate the time to exhaustion is told. One of `burnWindows`.
+  public var exhaustionNanos: Int64
+
+  public init(
+    keys: [Int], measure: TypedExpr, isBad: Bool, total: TypedExpr?, objective: Double, period: SloPeriod,
+    stepNanos: Int64, burnWindows: [Int64], idleNanos: Int64, exhaustionNanos: Int64
+  ) {
+    self.keys = keys
+    self.measure = measure
+    self.isBad = isBad
+    self.total = total
+    self.objective = objective
+    self.period = period
+    self.stepNanos = stepNanos
+    self.burnWindows = burnWindows
+    self.idleNanos = idleNanos
+    self.exhaustionNanos = exhaustionNanos
+  }
+
+  /// The columns behind the keys.
+  public var outputs: [SloColumn] {
+    var columns: [SloColumn] = [.good, .total, .errorRatio, .budgetLeft, .exhaustsIn, .since]
+    if case .calendar = period { columns.append(.periodLeft) }
+    for window in burnWindows { columns += [.burn(nanos: window), .events(nanos: window)] }
+    return columns
+  }
 }
 
 /// `cluster message by keys …`. Nil for an option that is left out.
@@ -351,11 +408,15 @@ public struct TypedAlert: Sendable, Hashable {
   /// Beside the stream's keys, which label every alert. Templates use key columns only.
   public var labels: [TypedTemplate]
   public var annotations: [TypedTemplate]
+  /// Set for what an `slo` fires when its budget burns: its records are of type `slo`, and its state is that of the SLO and the
+  /// severity, whatever the condition.
+  public var burn: TypedBurn?
   public init(
     name: String, origin: SourceRange, stream: Int, condition: TypedExpr, conditionText: String,
     forNanos: Int64, keepFiringNanos: Int64, severity: String, labels: [TypedTemplate],
-    annotations: [TypedTemplate]
+    annotations: [TypedTemplate], burn: TypedBurn? = nil
   ) {
+    self.burn = burn
     self.name = name
     self.origin = origin
     self.stream = stream
@@ -366,6 +427,18 @@ public struct TypedAlert: Sendable, Hashable {
     self.severity = severity
     self.labels = labels
     self.annotations = annotations
+  }
+}
+
+/// What sets an SLO's burn alert apart from other alerts.
+public struct TypedBurn: Sendable, Hashable {
+  /// The longest window of its first condition: what its records show as their window.
+  public var windowNanos: Int64
+  /// Columns of the SLO that every record shows, in this order.
+  public var evidence: [Int]
+  public init(windowNanos: Int64, evidence: [Int]) {
+    self.windowNanos = windowNanos
+    self.evidence = evidence
   }
 }
 

@@ -31,7 +31,7 @@ extension Parser {
   }
 
   /// Whether the block ends here; takes its `}` and reports when there is none.
-  private mutating func endsBlock(_ open: TextRange) -> Bool {
+  mutating func endsBlock(_ open: TextRange) -> Bool {
     if take(.rightBrace) { return true }
     guard isAtEnd || isAtDeclaration else { return false }
     reporter.report(
@@ -42,12 +42,12 @@ extension Parser {
   }
 
   /// Takes an item's keyword, and notes that it was there.
-  private mutating func item(
+  mutating func item(
     _ word: Keyword, _ seen: inout [Keyword: TextRange]
   ) throws(SyntaxFailure) {
     let place = currentRange
     advance()
-    if let first = seen[word], word != .require {
+    if let first = seen[word], word != .require, word != .burn {
       throw fail(
         .duplicateItem, "`\(word.rawValue)` is given twice", at: place, "again",
         context: [(first, "first here")])
@@ -55,7 +55,7 @@ extension Parser {
     seen[word] = place
   }
 
-  private func unknownItem(
+  func unknownItem(
     of block: String, _ items: [Keyword], later: Set<String> = [],
     seen: inout [Keyword: TextRange]
   ) -> SyntaxFailure {
@@ -72,7 +72,7 @@ extension Parser {
     // What was meant is not missing.
     if let meant, let keyword = Keyword.byText[meant] { seen[keyword] = currentRange }
     return fail(
-      .unknownItem, "\(block == "alert" ? "an" : "a") \(block) has no `\(word)`", at: currentRange,
+      .unknownItem, "\(block == "source" ? "a" : "an") \(block) has no `\(word)`", at: currentRange,
       hint: meant.map { "did you mean `\($0)`?" } ?? "items: \(list)")
   }
 
@@ -272,7 +272,7 @@ extension Parser {
   }
 
   /// Text as its author wrote it, comments left out and every run of blanks made one.
-  private func textOfTokens(_ range: Range<Int>) -> String {
+  func textOfTokens(_ range: Range<Int>) -> String {
     var result = ""
     for position in range {
       if position > range.lowerBound, tokens[position].start > tokens[position - 1].end {
@@ -283,7 +283,7 @@ extension Parser {
     return result
   }
 
-  private mutating func templates() throws(SyntaxFailure) -> [TemplateSyntax] {
+  mutating func templates() throws(SyntaxFailure) -> [TemplateSyntax] {
     let open = currentRange
     try expect(.leftBrace, "`{`")
     var list: [TemplateSyntax] = []

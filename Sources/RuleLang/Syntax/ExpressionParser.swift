@@ -15,6 +15,9 @@ extension Parser {
     try expression(atLeast: Precedence.or)
   }
 
+  /// An expression in which `and`, `or` and comparisons stand in parentheses only: they mean something else behind it.
+  mutating func value() throws(SyntaxFailure) -> ExprSyntax { try expression(atLeast: Precedence.sum) }
+
   private mutating func enter() throws(SyntaxFailure) {
     depth += 1
     if depth > Self.depthMax {

@@ -12,6 +12,8 @@ struct Parser {
 
   let file: Int32
   let reporter: Reporter
+  /// Stages of the catalog, whose options the parser knows.
+  let detectors: [DetectorSpec]
   var tokens: [Token]
   var index = 0
   /// Levels of the expression that is being parsed.
@@ -21,7 +23,8 @@ struct Parser {
   /// End of the token taken last.
   var lastEnd: Int32 = 0
 
-  init(file: Int, reporter: Reporter) {
+  init(file: Int, reporter: Reporter, detectors: [DetectorSpec] = []) {
+    self.detectors = detectors
     self.file = Int32(file)
     self.reporter = reporter
     isTemplate = false
@@ -30,6 +33,7 @@ struct Parser {
 
   /// A parser for an expression between the braces of a template.
   init(template range: TextRange, reporter: Reporter) {
+    detectors = []
     file = range.file
     self.reporter = reporter
     isTemplate = true
@@ -226,7 +230,7 @@ struct Parser {
       _ = unexpected(
         "a declaration",
         hint: kind == .rightBrace
-          ? "this `}` closes nothing" : "declarations: let, source, stream, metric, alert, pattern")
+          ? "this `}` closes nothing" : "declarations: let, source, stream, metric, alert, pattern, anomaly, slo")
       return nil
     }
     guard current.startsLine else {
@@ -238,7 +242,7 @@ struct Parser {
     reporter.report(
       .unknownDeclaration, "unknown declaration `\(word)`", at: currentRange,
       hint: meant.map { "did you mean `\($0.rawValue)`?" }
-        ?? "declarations: let, source, stream, metric, alert, pattern")
+        ?? "declarations: let, source, stream, metric, alert, pattern, anomaly, slo")
     let shape = ahead(2).kind
     return ahead(1).kind == .identifier && (shape == .equal || shape == .leftBrace) ? meant : nil
   }
@@ -249,7 +253,7 @@ struct Parser {
     if Keyword.laterDeclarations.contains(word) {
       throw fail(
         .notInThisVersion, "this version has no `\(word.rawValue)` declarations", at: currentRange,
-        hint: "let, source, stream, metric, alert and pattern are there")
+        hint: "let, source, stream, metric, alert, pattern, anomaly and slo are there")
     }
     advance()
     switch word {
@@ -271,6 +275,12 @@ struct Parser {
       program.metrics.append(try metric())
     case .pattern:
       program.patterns.append(try pattern())
+    case .slo:
+      program.streams.append(try slo())
+    case .anomaly:
+      let stream = try stream()
+      program.anomalies.append(AnomalySyntax(name: stream.name, stream: program.streams.count))
+      program.streams.append(stream)
     default:
       program.alerts.append(try alert())
     }

@@ -16,7 +16,7 @@ extension Parser {
         declaration.stages.append(stage())
       } else if isAtEnd || isAtDeclaration {
         return declaration
-      } else if kind == .identifier, Self.stageWords.contains(keyword) {
+      } else if kind == .identifier, Self.stageWords.contains(keyword) || isDetector {
         reporter.report(
           .syntax, "expected `|` before `\(text(current))`", at: currentRange,
           "a stage begins with `|`")
@@ -31,12 +31,20 @@ extension Parser {
     }
   }
 
-  private static let stageWords: Set<Keyword> = [.where, .derive, .window, .aggregate, .cluster]
+  private static let stageWords: Set<Keyword> = [
+    .where, .derive, .window, .aggregate, .cluster, .join, .left, .unless, .trace, .edges,
+  ]
   /// Stages of the language that this version does not have.
   private static let laterStages: Set<String> = [
-    "zscore", "join", "trace", "changed", "dedupe", "sequence", "absent", "forecast",
-    "topk", "session", "rate_of_change", "histogram", "sample", "redact", "lookup", "union",
+    "dedupe", "sequence", "topk", "session", "rate_of_change", "histogram", "sample", "redact", "lookup", "union",
   ]
+
+  private var stageList: String {
+    (["where", "derive", "window", "aggregate", "cluster", "join", "left join", "unless", "trace", "edges"] + detectors.map(\.name)).joined(separator: ", ")
+  }
+
+  /// Whether a detector's stage begins here. Its name may be a column's elsewhere.
+  private var isDetector: Bool { detectors.contains { $0.name == text(current) } }
 
   private mutating func stage() -> StageSyntax {
     do throws(SyntaxFailure) {
@@ -49,7 +57,7 @@ extension Parser {
 
   private mutating func knownStage() throws(SyntaxFailure) -> StageSyntax {
     guard kind == .identifier else {
-      throw unexpected("a stage", hint: "stages: where, derive, window, aggregate, cluster")
+      throw unexpected("a stage", hint: "stages: \(stageList)")
     }
     let start = currentRange
     switch keyword {
@@ -68,15 +76,30 @@ extension Parser {
     case .cluster:
       advance()
       return .cluster(try cluster(start))
+    case .join:
+      advance()
+      return .join(try join(start, .inner))
+    case .left:
+      advance()
+      guard take(.join) else { throw unexpected("`join`", hint: "write `left join`") }
+      return .join(try join(start, .left))
+    case .unless:
+      advance()
+      return .join(try join(start, .unless))
+    case .trace, .edges:
+      let isEdges = keyword == .edges
+      advance()
+      return .trace(try trace(start, isEdges: isEdges))
     default:
       let word = text(current)
+      if let spec = detectors.first(where: { $0.name == word }) { return .detector(try detector(spec)) }
       if Self.laterStages.contains(word) {
         throw fail(
           .notInThisVersion, "this version has no `\(word)` stage", at: start,
-          hint: "where, derive, window, aggregate and cluster are there")
+          hint: "stages: \(stageList)")
       }
       let meant = closest(
-        to: word, among: Self.stageWords.map(\.rawValue) + Self.laterStages)
+        to: word, among: Self.stageWords.map(\.rawValue) + Self.laterStages + detectors.map(\.name))
       throw fail(
         .unknownStage, "unknown stage `\(word)`", at: start,
         hint: meant.map { "did you mean `\($0)`?" } ?? stageHint(word))
@@ -89,7 +112,7 @@ extension Parser {
     case "select", "map", "let", "extend", "eval", "project": "columns are added with `derive`"
     case "group", "by", "summarize", "stats":
       "grouping is `| window tumbling 1m by key | aggregate n = count()`"
-    default: "stages: where, derive, window, aggregate, cluster"
+    default: "stages: \(stageList)"
     }
   }
 
@@ -140,7 +163,7 @@ extension Parser {
     }
     window.range = range(from: start)
     if take(.by) {
-      window.keys = try names("a key column")
+      window.keys = try qualifiedNames("a key column")
       if kind == .leftParen {
         throw fail(
           .syntax, "a key is a column, not an expression", at: currentRange,

@@ -8,6 +8,7 @@ struct ProgramSyntax {
   var metrics: [MetricSyntax] = []
   var alerts: [AlertSyntax] = []
   var patterns: [PatternSyntax] = []
+  var anomalies: [AnomalySyntax] = []
 }
 
 struct NameSyntax {
@@ -67,6 +68,12 @@ struct StreamSyntax {
   /// `nil` when it did not parse.
   var input: NameSyntax?
   var stages: [StageSyntax] = []
+
+  /// What people call it: `slo` where it was declared as one.
+  var what: String {
+    if case .slo? = stages.last { return "slo" }
+    return "stream"
+  }
 }
 
 enum StageSyntax {
@@ -75,6 +82,11 @@ enum StageSyntax {
   case window(WindowSyntax)
   case aggregate([AssignmentSyntax], range: TextRange)
   case cluster(ClusterSyntax)
+  case join(JoinSyntax)
+  case trace(TraceSyntax)
+  /// The body of an `slo` declaration, which is a stream with this one stage behind its `where`.
+  case slo(SloSyntax)
+  case detector(DetectorSyntax)
   /// A stage that did not parse or that this version does not have.
   case broken
 }
@@ -109,6 +121,37 @@ struct PatternSyntax {
   var stream: NameSyntax?
 }
 
+/// `anomaly name = pipeline`: the pipeline is a stream of the same name.
+struct AnomalySyntax {
+  var name: NameSyntax
+  /// Index among the program's streams.
+  var stream: Int
+}
+
+/// `zscore p99 by service threshold 3 members { level, daily: season hour_of_day }`
+struct DetectorSyntax {
+  var range: TextRange
+  var name: NameSyntax
+  var argument: NameSyntax?
+  /// `nil` when there is no `by`.
+  var keys: [NameSyntax]?
+  var prefix: NameSyntax?
+  var limit: ExprSyntax?
+  var options: [DetectorOptionSyntax] = []
+  var members: [(name: NameSyntax, options: [DetectorOptionSyntax])] = []
+}
+
+struct DetectorOptionSyntax {
+  enum Value {
+    case word(NameSyntax)
+    /// A constant, with the unit of rows behind it where there is one.
+    case constant(ExprSyntax)
+    case halfLife(ExprSyntax)
+  }
+  var name: NameSyntax
+  var value: Value
+}
+
 /// `cluster message by keys option value …`
 struct ClusterSyntax {
   var range: TextRange
@@ -128,6 +171,33 @@ struct ClusterValueSyntax {
   var number: ExprSyntax?
 }
 
+/// `join spans as s on trace_id, a == b within 30s after limit 1000 rows`
+struct JoinSyntax {
+  var range: TextRange
+  var kind: TypedJoin.Kind
+  var right: NameSyntax
+  var alias: NameSyntax?
+  /// Columns of the left and of the right side; one name stands for both.
+  var keys: [(left: NameSyntax, right: NameSyntax)] = []
+  var within: ExprSyntax?
+  /// `before` or `after`.
+  var direction: NameSyntax?
+  /// By the unit's word: `rows`, `keys`, `state`.
+  var limits: [(unit: NameSyntax, value: ExprSyntax)] = []
+}
+
+/// `trace by trace_id gap 30s longest 1h limit 50000 spans { span span_id … }`, or `edges …` with the same.
+struct TraceSyntax {
+  var range: TextRange
+  var isEdges: Bool
+  var keys: [NameSyntax] = []
+  var gap: ExprSyntax?
+  var longest: ExprSyntax?
+  var limit: ExprSyntax?
+  /// What the columns of a span are called, by the word for them.
+  var columns: [(item: NameSyntax, column: NameSyntax)] = []
+}
+
 struct AlertSyntax {
   var name: NameSyntax
   var stream: NameSyntax?
@@ -139,6 +209,52 @@ struct AlertSyntax {
   var labels: [TemplateSyntax] = []
   var annotations: [TemplateSyntax] = []
   var seen: [Keyword: TextRange] = [:]
+}
+
+/// `slo name { … }`, but for its name and the stream that it reads.
+struct SloSyntax {
+  /// The declaration's name: where what is missing is reported.
+  var name: NameSyntax
+  var keys: [NameSyntax]?
+  var keyLimit: ExprSyntax?
+  /// `good …` or `bad …`
+  var measure: ExprSyntax?
+  var isBad = false
+  var total: ExprSyntax?
+  var objective: ExprSyntax?
+  var period: SloPeriodSyntax?
+  var step: ExprSyntax?
+  var minEvents: ExprSyntax?
+  var burns: [BurnSyntax] = []
+  var labels: [TemplateSyntax] = []
+  var annotations: [TemplateSyntax] = []
+  var seen: [Keyword: TextRange] = [:]
+}
+
+enum SloPeriodSyntax {
+  case rolling(ExprSyntax)
+  case calendar(NameSyntax)
+
+  var range: TextRange {
+    switch self {
+    case .rolling(let length): length.range
+    case .calendar(let name): name.range
+    }
+  }
+}
+
+/// `burn page when rate > 14.4 over 1h and 5m or rate > 6 over 6h and 30m`
+struct BurnSyntax {
+  struct Condition {
+    var range: TextRange
+    /// `>=` rather than `>`.
+    var isInclusive: Bool
+    var rate: ExprSyntax
+    var windows: [ExprSyntax]
+  }
+  var severity: NameSyntax
+  var conditions: [Condition]
+  var text: String
 }
 
 struct TemplateSyntax {

@@ -32,11 +32,11 @@ enum Keyword: String, Sendable, CaseIterable {
   case none = ""
   case and, or, not, between, `in`, `is`, null, `true`, `false`, `where`
   // Declarations.
-  case `let`, source, stream, metric, alert, pattern
-  case anomaly, slo, test, table
+  case `let`, source, stream, metric, alert, pattern, anomaly, slo
+  case test, table
   // Stages.
-  case derive, window, aggregate, cluster
-  case tumbling, hopping, every, by, limit
+  case derive, window, aggregate, cluster, join, left, unless, trace, edges
+  case tumbling, hopping, every, by, limit, within, gap
   // Items of a source.
   case kafka, partitioned, format, time, fields, require
   case deadLetter = "dead_letter"
@@ -49,6 +49,9 @@ enum Keyword: String, Sendable, CaseIterable {
   case on, when, `for`
   case keepFiring = "keep_firing"
   case severity, labels, annotations
+  // Items of an SLO.
+  case good, bad, total, objective, over, burn
+  case minEvents = "min_events"
 
   static let byText: [String: Keyword] = Dictionary(
     uniqueKeysWithValues: allCases.filter { $0 != .none }.map { ($0.rawValue, $0) })
@@ -61,9 +64,9 @@ enum Keyword: String, Sendable, CaseIterable {
     }
   }
 
-  static let declarations: [Keyword] = [.let, .source, .stream, .metric, .alert, .pattern]
+  static let declarations: [Keyword] = [.let, .source, .stream, .metric, .alert, .pattern, .anomaly, .slo]
   /// Declarations of the language that this version does not have.
-  static let laterDeclarations: Set<Keyword> = [.anomaly, .slo, .test, .table]
+  static let laterDeclarations: Set<Keyword> = [.test, .table]
   var isDeclaration: Bool {
     switch self {
     case .let, .source, .stream, .metric, .alert, .pattern, .anomaly, .slo, .test, .table: true

@@ -71,7 +71,9 @@ extension Coordinator {
         result.name = own.lazy.compactMap { self.bases[self.key($0.reader.identity)]?.name }.first ?? result.name
         continue
       }
-      var resumption = try loader.resumption(of: own)
+      // Sources whose rows meet go on from one cut.
+      let joined = rules.graph.joinedSources(of: source)
+      var resumption = try loader.resumption(of: starts.filter { joined.contains($0.reader.identity.source) })
       if isForced, let name = options.restore {
         guard let loaded = try loader.load(name) else {
           throw SourceFailure(loader.problems.last ?? "there is no checkpoint \(name)")

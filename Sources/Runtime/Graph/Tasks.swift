@@ -19,6 +19,14 @@ open class RowTask {
 
   /// The first evaluation that the state held here depends on, if any: offsets before its window must not be committed.
   open var holdSince: Int64? { nil }
+
+  /// Behind a window: no window will have a row any more, because the input has ended. Windows may still be evaluated, so that
+  /// what is open can end; what tells silence from speech stops here.
+  open func inputEnded() {}
+
+  /// Keys and bytes held here and by what stands behind, as far as that is in proportion to keys times windows; for `/metrics`
+  /// and the memory limit.
+  open var stateSize: (keys: Int, bytes: Int) { (0, 0) }
 }
 
 /// What makes a task: immutable, shared by all workers.
@@ -43,7 +51,7 @@ open class PartialTask: RowTask {
   ) {}
 
   /// Keys (of the largest pane) and bytes in open panes, for `/metrics` and the memory limit.
-  open var stateSize: (keys: Int, bytes: Int) { (0, 0) }
+  open override var stateSize: (keys: Int, bytes: Int) { (0, 0) }
   /// Rows that were not taken because their pane held as many keys as it may.
   open var rowsOverLimit: Int { 0 }
 
@@ -64,13 +72,17 @@ public final class RowsChunk: @unchecked Sendable {
   /// Set instead of rows: the window that ends here was not evaluated, so its rows are missing.
   public let skippedEnd: Int64?
   private let arena: ArenaBox
-  public init(batch: Batch, arena: ArenaBox) {
+  /// Which input of the receiving exchange they are for, where it has several.
+  public let input: Int
+  public init(batch: Batch, arena: ArenaBox, input: Int = 0) {
     self.batch = batch
+    self.input = input
     self.arena = arena
     skippedEnd = nil
   }
 
-  public init(skippedEnd: Int64) {
+  public init(skippedEnd: Int64, input: Int = 0) {
+    self.input = input
     batch = Batch(types: [], capacity: 0)
     arena = ArenaBox()
     self.skippedEnd = skippedEnd
@@ -94,6 +106,8 @@ open class KeyedTask {
   open func advance(to watermark: Int64) {}
   /// No row older than this is needed any more once `advance(to: watermark)` has returned.
   open func neededSince(watermark: Int64) -> Int64 { watermark }
+  /// Rows that were not kept because a limit of the operator was reached.
+  open var rowsOverLimit: Int { 0 }
   /// Where the exchange resumes: rows before `time` are missing, so windows that start earlier must not be emitted.
   open func resume(at time: Int64) {}
   /// Keys and bytes held now, for `/metrics`.
@@ -107,15 +121,16 @@ public protocol ExchangeDefinition: Sendable {
   func makeKeyed(_ context: TaskContext) -> KeyedTask
 }
 
-/// An exchange in the graph: which source it descends from, and how many exchanges stand before it.
+/// An exchange in the graph: which flow it belongs to, and how many exchanges of the flow stand before it.
 public struct Exchange: Sendable {
-  public var source: Int
+  /// Index among the graph's flows; a source's own flow has the source's index.
+  public var flow: Int
   public var level: Int
   public var definition: any ExchangeDefinition
   /// Rules that use it, sorted: whose state it is.
   public var rules: [String]
-  public init(source: Int, level: Int, definition: any ExchangeDefinition, rules: [String] = []) {
-    self.source = source
+  public init(flow: Int, level: Int, definition: any ExchangeDefinition, rules: [String] = []) {
+    self.flow = flow
     self.level = level
     self.definition = definition
     self.rules = rules
@@ -176,6 +191,8 @@ public struct Graph: Sendable {
   public var sources: [SourceNode]
   /// A later level stands behind an earlier one.
   public var exchanges: [Exchange]
+  /// One for each source, in their order; behind them those of operators with several inputs, inputs first.
+  public private(set) var flows: [Flow]
   /// Names of rules (metrics, alerts) and sources, sorted: a record's `rule` is an index, and output order follows it.
   public var rules: [String]
   /// Topics that sources name for their dead letters and late rows.
@@ -183,16 +200,20 @@ public struct Graph: Sendable {
   /// What keeps state, for people and for checkpoints: an entry for each operator id, sorted by it.
   public var operators: [StoredOperator] = []
 
-  public init(sources: [SourceNode], exchanges: [Exchange], rules: [String], topics: [String]) {
+  /// `gathered` are the flows behind those of the sources.
+  public init(
+    sources: [SourceNode], exchanges: [Exchange], rules: [String], topics: [String], gathered: [Flow] = []
+  ) {
+    flows = sources.indices.map { Flow(name: sources[$0].schema.name, sources: [$0]) } + gathered
     self.sources = sources
     self.exchanges = exchanges
     self.rules = rules
     self.topics = topics
   }
 
-  /// Number of exchange levels behind a source.
-  func levels(of source: Int) -> Int {
-    (exchanges.filter { $0.source == source }.map(\.level).max() ?? -1) + 1
+  /// Number of exchange levels of a flow.
+  func levels(of flow: Int) -> Int {
+    (exchanges.filter { $0.flow == flow }.map(\.level).max() ?? -1) + 1
   }
 }
 

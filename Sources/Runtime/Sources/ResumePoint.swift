@@ -12,6 +12,9 @@ public struct ResumePoint: Sendable, Hashable {
   /// Where the clock, and not a row, decided who was late behind the offset.
   public var raises: [WatermarkRaise]
 
+  /// As `emittedThrough`, for the flows of joins that the source's rows come into, by the flow's name.
+  public var gathered: [String: Int64]
+
   /// The checkpoint that the committed offset belongs to: what follows goes on from its state. Without one state is
   /// rebuilt by reading again from the committed offset.
   public var checkpoint: String?
@@ -20,8 +23,10 @@ public struct ResumePoint: Sendable, Hashable {
 
   public init(
     neededSince: Int64, emittedThrough: Int64, readThrough: Int64, watermark: Int64,
-    raises: [WatermarkRaise] = [], checkpoint: String? = nil, rereadOffset: Int64? = nil
+    raises: [WatermarkRaise] = [], gathered: [String: Int64] = [:], checkpoint: String? = nil,
+    rereadOffset: Int64? = nil
   ) {
+    self.gathered = gathered
     self.neededSince = neededSince
     self.emittedThrough = emittedThrough
     self.readThrough = readThrough
@@ -31,14 +36,37 @@ public struct ResumePoint: Sendable, Hashable {
     self.rereadOffset = rereadOffset
   }
 
+  /// Where a flow that several sources come into goes on; nil where none of them was committed. A flow that no commit knows
+  /// is new, and begins where its sources' own records end.
+  init?(ofFlow name: String, sources points: [ResumePoint]) {
+    guard let first = points.first else { return nil }
+    self = first
+    neededSince = points.map(\.neededSince).max() ?? neededSince
+    emittedThrough = points.compactMap { $0.gathered[name] }.max() ?? points.map(\.emittedThrough).max() ?? emittedThrough
+  }
+
+  /// Most flows of joins that a commit's metadata has room for.
+  public static let gatheredMax = 64
+  /// Longest metadata that Kafka takes by default.
+  private static let metadataBytesMax = 4_096
+
   /// The text for the offset's metadata, at most 4 KiB: `rulesd1` and the numbers, or `rulesd2` with a checkpoint
-  /// and the offset to read again from in front of them.
+  /// and the offset to read again from in front of them; then `name=time` for each flow, and `offset:time` for each raise,
+  /// the latest that there is room for.
   public var metadata: String {
     var text = "rulesd1"
     if let checkpoint { text = "rulesd2 \(checkpoint) \(rereadOffset ?? -1)" }
     text += " \(neededSince) \(emittedThrough) \(readThrough) \(watermark)"
-    for raise in raises.suffix(WatermarkRaises.countMax) { text += " \(raise.offset):\(raise.watermark)" }
-    return text
+    for (name, time) in gathered.sorted(by: { $0.key < $1.key }).prefix(Self.gatheredMax) { text += " \(name)=\(time)" }
+    var kept: [String] = []
+    var bytes = text.utf8.count
+    for raise in raises.suffix(WatermarkRaises.countMax).reversed() {
+      let part = " \(raise.offset):\(raise.watermark)"
+      bytes += part.utf8.count
+      if bytes > Self.metadataBytesMax { break }
+      kept.append(part)
+    }
+    return text + kept.reversed().joined()
   }
 
   /// Reads metadata; nil for a text that this program did not write.
@@ -57,14 +85,20 @@ public struct ResumePoint: Sendable, Hashable {
     let numbers = parts.prefix(4).compactMap { Int64($0) }
     guard numbers.count == 4 else { return nil }
     var raises: [WatermarkRaise] = []
+    var gathered: [String: Int64] = [:]
     for part in parts.dropFirst(4) {
+      if let equal = part.firstIndex(of: "=") {
+        guard let time = Int64(part[part.index(after: equal)...]) else { return nil }
+        gathered[String(part[..<equal])] = time
+        continue
+      }
       let pair = part.split(separator: ":").compactMap { Int64($0) }
       guard pair.count == 2 else { return nil }
       raises.append(WatermarkRaise(offset: pair[0], watermark: pair[1]))
     }
     self.init(
       neededSince: numbers[0], emittedThrough: numbers[1], readThrough: numbers[2],
-      watermark: numbers[3], raises: raises, checkpoint: checkpoint, rereadOffset: reread)
+      watermark: numbers[3], raises: raises, gathered: gathered, checkpoint: checkpoint, rereadOffset: reread)
   }
 }
 

@@ -78,7 +78,7 @@ public final class Engine: Sendable {
     let sorted = partitions.sorted { $0.reader.identity < $1.reader.identity }
     let identities = sorted.map(\.reader.identity)
     let points = sorted.map { ResumePoint(metadata: $0.metadata) }
-    var resume = [ResumePoint?](repeating: nil, count: graph.sources.count)
+    var resume = [ResumePoint?](repeating: nil, count: graph.flows.count)
     for (start, point) in zip(sorted, points) {
       guard let point else { continue }
       let source = start.reader.identity.source
@@ -86,12 +86,16 @@ public final class Engine: Sendable {
       var merged = resume[source] ?? point
       merged.neededSince = max(merged.neededSince, point.neededSince)
       merged.emittedThrough = max(merged.emittedThrough, point.emittedThrough)
+      merged.gathered.merge(point.gathered) { max($0, $1) }
       resume[source] = merged
+    }
+    for (flow, sources) in graph.flowSources.enumerated().dropFirst(graph.sources.count) {
+      resume[flow] = ResumePoint(ofFlow: graph.flows[flow].name, sources: sources.sorted().compactMap { resume[$0] })
     }
     let shared = EngineShared(
       graph: graph, options: options, identities: identities, resume: resume,
       merger: OutputMerger(
-        sink: sink, order: options.order, sources: graph.sources.count, shards: options.workers,
+        sink: sink, order: options.order, sources: graph.flows.count, shards: options.workers,
         partitionSources: identities.map(\.source), partitionOrder: Self.recordOrder(identities, graph),
         ruleCount: graph.rules.count))
     let now = options.monotonic()
@@ -226,22 +230,40 @@ public final class Engine: Sendable {
   private func stands(_ parts: [SnapshotPart], written: [Int64]) -> [PartitionStand] {
     guard shared.options.order == .bySource else { return [] }
     var stands: [PartitionStand] = []
+    let points = shared.graph.flows.indices.map { point(ofFlow: $0, parts, written: written[$0]) }
+    let behind = shared.graph.flowSources
     for source in shared.graph.sources.indices {
-      let done = max(written[source], shared.resumeEmitted[source])
-      // A shard that was stopped before it got as far as the others has said less.
-      let reached = parts.compactMap { $0.shards[source].last { $0.emittedThrough <= done } }
-      // While some partition has shown nothing no window is done, but late rows and dead letters are.
-      let isReached = reached.count == parts.count
-      let needed = isReached ? reached.map(\.neededSince).min() ?? beforeAllTime : beforeAllTime
-      let emitted = isReached ? reached.map(\.emittedThrough).max() ?? beforeAllTime : beforeAllTime
+      let emitted = points[source].emittedThrough
       guard emitted < afterAllTime else { continue }
+      // What a join keeps is needed of each of its sources.
+      var needed = points[source].neededSince
+      var gathered: [String: Int64] = [:]
+      for flow in shared.graph.flows.indices.dropFirst(shared.graph.sources.count) where behind[flow].contains(source) {
+        needed = min(needed, points[flow].neededSince)
+        gathered[shared.graph.flows[flow].name] = points[flow].emittedThrough
+      }
       for partition in parts.flatMap(\.partitions)
       where shared.identities[partition.ordinal].source == source && partition.position >= 0 {
-        stands.append(partition.stand(neededSince: needed, emittedThrough: emitted, shared.identities))
+        stands.append(
+          partition.stand(neededSince: needed, emittedThrough: emitted, gathered: gathered, shared.identities))
       }
       shared.noteCommittable(source: source, since: needed)
     }
     return stands
+  }
+
+  /// Up to when all records of a flow are out, and since when its rows are needed.
+  private func point(ofFlow flow: Int, _ parts: [SnapshotPart], written: Int64) -> ShardPoint {
+    let done = max(written, shared.resumeEmitted[flow])
+    // A shard that was stopped before it got as far as the others has said less.
+    let reached = parts.compactMap { $0.shards[flow].last { $0.emittedThrough <= done } }
+    // While some partition has shown nothing no window is done, but late rows and dead letters are.
+    guard reached.count == parts.count else {
+      return ShardPoint(emittedThrough: beforeAllTime, neededSince: beforeAllTime)
+    }
+    return ShardPoint(
+      emittedThrough: reached.map(\.emittedThrough).max() ?? beforeAllTime,
+      neededSince: reached.map(\.neededSince).min() ?? beforeAllTime)
   }
 
   // MARK: By hand
@@ -287,7 +309,7 @@ final class EngineShared: @unchecked Sendable {
   let stateGate: StateGate
   /// By worker.
   let inboxes: [Inbox]
-  /// Up to when a former engine wrote everything, by source.
+  /// Up to when a former engine wrote everything, by flow.
   let resumeEmitted: [Int64]
 
   private struct State {
@@ -316,7 +338,9 @@ final class EngineShared: @unchecked Sendable {
     self.merger = merger
     partitionSources = identities.map(\.source)
     let longestStep = graph.sources.map(\.stepNanos).max() ?? 0
-    progress = Progress(sources: identities.map(\.source), leadNanos: max(60_000_000_000, 4 * longestStep))
+    // Of sources that meet in a join none may run ahead of the others either.
+    let together = graph.sources.indices.map { graph.joinedSources(of: $0).min() ?? $0 }
+    progress = Progress(sources: identities.map { together[$0.source] }, leadNanos: max(60_000_000_000, 4 * longestStep))
     stateGate = StateGate(bytesMax: options.stateBytesMax, workers: options.workers)
     state = Mutex(
       State(committedSince: Array(repeating: beforeAllTime, count: graph.sources.count)))

@@ -8,8 +8,9 @@ enum Message: Sendable {
   case panes([(exchange: Int, pane: PanePartial)], source: Int, partition: Int, watermark: Int64)
   /// Rows of windows for the next level.
   case rows(exchange: Int, RowsChunk)
-  /// A shard has emitted every window of this level up to the watermark.
-  case shardWatermark(source: Int, level: Int, shard: Int, watermark: Int64)
+  /// A shard has emitted everything that goes to this level of the flow, and to flows that read the one before, up to the
+  /// watermark.
+  case shardWatermark(flow: Int, level: Int, shard: Int, watermark: Int64)
   /// The sender has sent everything of this level that lies before the barrier.
   case barrier(epoch: UInt64, level: Int)
 }

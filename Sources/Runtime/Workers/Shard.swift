@@ -5,10 +5,10 @@ struct ShardPoint: Sendable, Hashable {
   var neededSince: Int64
 }
 
-/// The keyed side of the graph on one worker, for one source: the exchanges' owners for the keys of this
+/// The keyed side of the graph on one worker, for one flow: the exchanges' owners for the keys of this
 /// shard, level by level, and the records that they emit.
-final class SourceShard {
-  private let source: Int
+final class FlowShard {
+  private let flow: Int
   private let shard: Int
   private let levels: Int
   private let step: Int64
@@ -16,8 +16,14 @@ final class SourceShard {
   private let taskByExchange: [Int: KeyedTask]
   let context: TaskContext
   private let merger: OutputMerger
-  /// Watermark by partition ordinal; the shard's is the least.
+  /// Watermark by partition ordinal; the shard's is the least, also of its inputs'.
   private var partitionWatermarks: [Int: Int64]
+  /// The largest that a partition or an input had while it went on.
+  private var lastWatermark = beforeAllTime
+  /// Watermark by input flow and sending shard.
+  private var inputWatermarks: [[Int64]]
+  /// Whether another flow takes rows of a level.
+  private let isRead: [Bool]
   /// Watermark by level and sending shard, for level 1 and up.
   private var shardWatermarks: [[Int64]]
   /// How far each level has been advanced.
@@ -35,20 +41,25 @@ final class SourceShard {
   private(set) var points: [ShardPoint] = []
 
   init(
-    graph: Graph, source: Int, context: TaskContext, merger: OutputMerger, partitions: [Int],
+    graph: Graph, flow: Int, context: TaskContext, merger: OutputMerger, partitions: [Int],
     resume: ResumePoint?, isRestored: Bool, isCommitted: Bool, broadcast: @escaping (Message) throws -> Void
   ) {
     self.resume = resume
     self.isCommitted = isCommitted
-    self.source = source
+    self.flow = flow
     shard = context.shard
     self.context = context
     self.merger = merger
     self.broadcast = broadcast
-    levels = graph.levels(of: source)
-    step = graph.sources[source].stepNanos
+    levels = graph.levels(of: flow)
+    step = flow < graph.sources.count ? graph.sources[flow].stepNanos : 1
+    inputWatermarks = graph.flows[flow].inputs.map { _ in
+      Array(repeating: beforeAllTime, count: context.shardCount)
+    }
+    let readLevels = Set(graph.flows.flatMap(\.inputs).filter { $0.flow == flow }.map(\.level))
+    isRead = (0..<max(levels, 1)).map { readLevels.contains($0) }
     var keyed: [(exchange: Int, level: Int, task: KeyedTask)] = []
-    for (index, exchange) in graph.exchanges.enumerated() where exchange.source == source {
+    for (index, exchange) in graph.exchanges.enumerated() where exchange.flow == flow {
       let task = exchange.definition.makeKeyed(context)
       if let resume, !isRestored { task.resume(at: resume.neededSince) }
       keyed.append((index, exchange.level, task))
@@ -71,37 +82,57 @@ final class SourceShard {
   func accept(_ panes: [(exchange: Int, pane: PanePartial)], partition: Int, watermark: Int64) throws {
     for (exchange, pane) in panes { taskByExchange[exchange]?.accept(pane, partition: partition) }
     partitionWatermarks[partition] = watermark
-    let combined = partitionWatermarks.values.min() ?? afterAllTime
+    note(watermark)
+    try advanceInput()
+  }
+
+  /// A shard of an input's flow has emitted everything up to the watermark.
+  func accept(input: Int, from sender: Int, watermark: Int64) throws {
+    inputWatermarks[input][sender] = watermark
+    note(watermark)
+    try advanceInput()
+  }
+
+  private func note(_ watermark: Int64) {
+    if watermark < afterAllTime { lastWatermark = max(lastWatermark, watermark) }
+  }
+
+  private func advanceInput() throws {
+    var combined = partitionWatermarks.values.min() ?? afterAllTime
+    for watermarks in inputWatermarks { combined = min(combined, watermarks.min() ?? afterAllTime) }
+    // Which partition ends first depends on who reads it; how far time had come when the last one did, does not.
+    if combined == afterAllTime { try advance(level: 0, to: lastWatermark) }
     try advance(level: 0, to: combined)
   }
 
   func accept(exchange: Int, _ rows: RowsChunk) { taskByExchange[exchange]?.accept(rows) }
 
   func accept(level: Int, from sender: Int, watermark: Int64) throws {
+    guard level < levels else { return }
     shardWatermarks[level][sender] = watermark
     try advance(level: level, to: shardWatermarks[level].min() ?? watermark)
   }
 
   /// A source that was given no partition does not hold anything back.
-  func finishIfEmpty() throws { if partitionWatermarks.isEmpty { try advance(level: 0, to: afterAllTime) } }
+  func finishIfEmpty() throws {
+    if partitionWatermarks.isEmpty, inputWatermarks.isEmpty { try advance(level: 0, to: afterAllTime) }
+  }
 
   private func advance(level: Int, to watermark: Int64) throws {
     guard watermark > levelWatermarks[level] else { return }
     for entry in keyed where entry.level == level { entry.task.advance(to: watermark) }
     levelWatermarks[level] = watermark
     if isCommitted { needs[level].append((watermark, neededSince(level: level))) }
-    if level + 1 < levels {
-      try broadcast(
-        .shardWatermark(source: source, level: level + 1, shard: shard, watermark: watermark))
-    } else {
-      try publish(watermark)
+    if level + 1 < levels || isRead[level] {
+      try broadcast(.shardWatermark(flow: flow, level: level + 1, shard: shard, watermark: watermark))
     }
+    if level + 1 >= levels { try publish(watermark) }
   }
 
   private func publish(_ watermark: Int64) throws {
     let records = context.output.isEmpty ? nil : context.output.drain(through: watermark)
     let written = try merger.publish(
-      records, lane: merger.shardLane(source: source, shard: shard), bound: bound(behind: watermark))
+      records, lane: merger.shardLane(source: flow, shard: shard), bound: bound(behind: watermark))
     if isCommitted { notePoint(watermark, writtenThrough: written) }
   }
 
@@ -165,6 +196,7 @@ final class SourceShard {
       let size = entry.task.stateSize
       operators[entry.exchange].keys += size.keys
       operators[entry.exchange].bytes += size.bytes
+      operators[entry.exchange].rowsOverLimit += entry.task.rowsOverLimit
     }
     for (exchange, task) in context.partials {
       let size = task.stateSize

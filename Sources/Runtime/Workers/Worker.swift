@@ -11,7 +11,10 @@ final class Worker: @unchecked Sendable {
   private let inbox: Inbox
   private let engine: EngineShared
   private let sources: [SourceTask]
-  private var shards: [SourceShard] = []
+  /// By flow.
+  private var shards: [FlowShard] = []
+  /// By source, the flows that take its rows.
+  private let readers: [[Int]]
   private let partitions: [PartitionState]
   private var stats = WorkerStats()
   private var alignment: Alignment?
@@ -19,10 +22,14 @@ final class Worker: @unchecked Sendable {
   private var held: [Envelope] = []
   private var seenEpoch: UInt64 = 0
   private var isEnding = false
+  /// By flow.
   private let contexts: [TaskContext]
+  /// Of all flows, one behind the other.
   private let levels: Int
   /// By source.
   private let restored: [RestoredState?]
+  /// By flow: what any of its sources goes on from.
+  private let restoredFlows: [RestoredState?]
   private var stateNanos: Int64 = 0
 
   init(
@@ -36,31 +43,37 @@ final class Worker: @unchecked Sendable {
     self.partitions = partitions
     let graph = engine.graph
     var contexts: [TaskContext] = []
-    for source in graph.sources.indices {
+    readers = graph.sources.indices.map { source in
+      graph.flows.indices.filter { graph.flows[$0].sources.contains(source) }
+    }
+    let restoredSources = self.restored
+    restoredFlows = graph.flowSources.map { sources in sources.sorted().lazy.compactMap { restoredSources[$0] }.first }
+    for flow in graph.flows.indices {
       let writer = RecordWriter()
-      if let point = resume[source] { writer.suppressThrough = point.emittedThrough }
+      if let point = resume[flow] { writer.suppressThrough = point.emittedThrough }
       contexts.append(
         TaskContext(
           shard: number, shardCount: engine.options.workers, batchRows: engine.options.batchRows,
           output: writer))
-      contexts[source].partitionNames = engine.identities.map { "\($0.topic)/\($0.partition)" }
+      contexts[flow].partitionNames = engine.identities.map { "\($0.topic)/\($0.partition)" }
     }
     self.contexts = contexts
-    levels = max(1, graph.sources.indices.map { graph.levels(of: $0) }.max() ?? 1)
+    let bases = graph.flowBases
+    levels = max(1, graph.flows.indices.map { bases[$0] + graph.levels(of: $0) }.max() ?? 1)
     sources = graph.sources.indices.map {
       SourceTask(
         graph.sources[$0], contexts[$0], isLive: engine.options.isLive, partitioning: engine.options.partitioning)
     }
-    for source in graph.sources.indices {
-      contexts[source].setSender { [unowned self] exchange, shard, rows in
-        self.send(rows, exchange: exchange, source: source, to: shard)
+    for flow in graph.flows.indices {
+      contexts[flow].setSender { [unowned self] exchange, shard, rows in
+        self.send(rows, exchange: exchange, to: shard)
       }
       shards.append(
-        SourceShard(
-          graph: graph, source: source, context: contexts[source], merger: engine.merger,
+        FlowShard(
+          graph: graph, flow: flow, context: contexts[flow], merger: engine.merger,
           partitions: engine.partitionSources.indices.filter {
-            engine.partitionSources[$0] == source
-          }, resume: resume[source], isRestored: self.restored[source] != nil, isCommitted: engine.options.isLive,
+            graph.flows[flow].sources.contains(engine.partitionSources[$0])
+          }, resume: resume[flow], isRestored: restoredFlows[flow] != nil, isCommitted: engine.options.isLive,
           broadcast: { [unowned self] in try self.broadcast($0) }))
     }
   }
@@ -126,11 +139,17 @@ final class Worker: @unchecked Sendable {
     }
     switch envelope.message {
     case .panes(let panes, let source, let partition, let watermark):
-      try shards[source].accept(panes, partition: partition, watermark: watermark)
+      for flow in readers[source] { try shards[flow].accept(panes, partition: partition, watermark: watermark) }
     case .rows(let exchange, let rows):
-      shards[engine.graph.exchanges[exchange].source].accept(exchange: exchange, rows)
-    case .shardWatermark(let source, let level, let sender, let watermark):
-      try shards[source].accept(level: level, from: sender, watermark: watermark)
+      shards[engine.graph.exchanges[exchange].flow].accept(exchange: exchange, rows)
+    case .shardWatermark(let flow, let level, let sender, let watermark):
+      try shards[flow].accept(level: level, from: sender, watermark: watermark)
+      for reader in engine.graph.flows.indices.dropFirst(engine.graph.sources.count) {
+        for (input, upstream) in engine.graph.flows[reader].inputs.enumerated()
+        where upstream.flow == flow && upstream.level + 1 == level {
+          try shards[reader].accept(input: input, from: sender, watermark: watermark)
+        }
+      }
     case .barrier(_, let level):
       try noticeBarrier()
       if alignment?.note(level: level, from: envelope.sender) == true { try levelAligned() }
@@ -144,9 +163,9 @@ final class Worker: @unchecked Sendable {
     try handle(Envelope(sender: number, message: message))
   }
 
-  private func send(_ rows: RowsChunk, exchange: Int, source: Int, to shard: Int) {
+  private func send(_ rows: RowsChunk, exchange: Int, to shard: Int) {
     if shard == number {
-      shards[source].accept(exchange: exchange, rows)
+      shards[engine.graph.exchanges[exchange].flow].accept(exchange: exchange, rows)
     } else {
       engine.inboxes[shard].send(.rows(exchange: exchange, rows), from: number)
     }
@@ -334,21 +353,21 @@ extension Worker {
       sections.append(
         StateSection(operatorID: Self.partitionID, scope: scope, capture: EncodedCapture(partition.encode)))
     }
-    for (source, shard) in shards.enumerated() {
-      for task in contexts[source].statefulTasks {
+    for (flow, shard) in shards.enumerated() {
+      for task in contexts[flow].statefulTasks {
         guard let capture = task.capture() else { continue }
         sections.append(StateSection(operatorID: task.operatorID, scope: .keys(keyGroups), capture: capture))
       }
       sections.append(
         StateSection(
-          operatorID: Self.shardID(engine.graph.sources[source].schema.name), scope: .keys(keyGroups),
+          operatorID: Self.shardID(engine.graph.flows[flow].name), scope: .keys(keyGroups),
           capture: EncodedCapture(shard.encode)))
     }
     return sections
   }
 
   private static let partitionID = RestoredState.partitionID
-  private static func shardID(_ source: String) -> String { "shard:\(source)" }
+  private static func shardID(_ flow: String) -> String { "shard:\(flow)" }
 
   /// Takes what belongs to this worker out of stored state.
   private func restore() throws {
@@ -379,10 +398,11 @@ extension Worker {
         }
       }
     }
-    for (source, shard) in shards.enumerated() {
-      guard let state = restored[source] else { continue }
-      let missing = state.readThrough(source: engine.graph.sources[source].schema)
-      for task in contexts[source].statefulTasks {
+    let sourcesOfFlow = engine.graph.flowSources
+    for (flow, shard) in shards.enumerated() {
+      guard let state = restoredFlows[flow] else { continue }
+      let missing = sourcesOfFlow[flow].compactMap { state.readThrough(source: engine.graph.sources[$0].schema) }.max()
+      for task in contexts[flow].statefulTasks {
         let parts = state.parts(of: task.operatorID, groups: keyGroups)
         // An operator that is new has missed everything that was read before.
         if parts.isEmpty, let missing { task.start(missingBefore: missing) }
@@ -393,7 +413,7 @@ extension Worker {
           }
         }
       }
-      let id = Self.shardID(engine.graph.sources[source].schema.name)
+      let id = Self.shardID(engine.graph.flows[flow].name)
       // What a shard needs concerns all keys of its source: the least of all counts.
       for bytes in state.parts(of: id, groups: 0..<KeyGroup.count) {
         try reading(id) {
@@ -416,7 +436,7 @@ struct WorkerStats: Sendable {
   var operators: [OperatorStatus] = []
 }
 
-/// A worker's answer to a commit: where its shards (by source) and its partitions stand.
+/// A worker's answer to a commit: where its shards (by flow) and its partitions stand.
 struct SnapshotPart: Sendable {
   struct Partition: Sendable {
     var ordinal: Int
@@ -435,12 +455,12 @@ struct SnapshotPart: Sendable {
 
 extension SnapshotPart.Partition {
   func stand(
-    neededSince: Int64, emittedThrough: Int64, _ identities: [PartitionIdentity]
+    neededSince: Int64, emittedThrough: Int64, gathered: [String: Int64], _ identities: [PartitionIdentity]
   ) -> PartitionStand {
     let back = index.resume(since: neededSince)
     let resume = ResumePoint(
       neededSince: neededSince, emittedThrough: emittedThrough, readThrough: readThrough,
-      watermark: back?.watermark ?? watermark, raises: raises)
+      watermark: back?.watermark ?? watermark, raises: raises, gathered: gathered)
     return PartitionStand(
       identity: identities[ordinal], position: position, firstOffset: firstOffset, watermark: watermark,
       rereadOffset: back?.offset ?? position, resume: resume)

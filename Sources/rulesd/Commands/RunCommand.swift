@@ -113,7 +113,7 @@ let runCommand = Command(runPage) { arguments, environment in
     ) { [setup] program in try checkReload(program, setup) }
     setup.reloader = reloader
     setup.revision = loaded.revision
-    let rules = program.metrics.map(\.name) + program.alerts.map(\.name) + program.patterns.map(\.name)
+    let rules = program.metrics.map(\.name) + program.alerts.map(\.name) + program.patterns.map(\.name) + program.anomalies.map(\.name)
     stopOnSignals()
     audit.record(.start, revision: loaded.revision, rules: rules, .done())
     do {

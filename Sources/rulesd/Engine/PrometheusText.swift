@@ -186,7 +186,7 @@ private func addStateByRule(
   }
   family(
     "rulesd_key_limit_dropped_total", "counter",
-    "Rows that a rule did not see because their pane held as many keys as it may."
+    "Rows that a rule did not see, or did not keep, because a limit of keys, rows or spans was reached."
   ) { $0.rowsOverLimit }
   out.family("rulesd_memory_limited", "gauge", "1 while partitions wait because state exceeds --memory-limit.")
   out.sample("rulesd_memory_limited", [], board.status.isOverStateLimit ? 1 : 0)

@@ -164,6 +164,6 @@ final class Reloader: @unchecked Sendable {
   }
 
   private func names(_ program: TypedProgram) -> [String] {
-    program.metrics.map(\.name) + program.alerts.map(\.name) + program.patterns.map(\.name)
+    program.metrics.map(\.name) + program.alerts.map(\.name) + program.patterns.map(\.name) + program.anomalies.map(\.name)
   }
 }

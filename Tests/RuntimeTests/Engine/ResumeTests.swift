@@ -32,6 +32,38 @@ import Testing
       alert Steady { on steady when highest > 60 for 3m keep_firing 6m severity ticket }
       """
 
+  /// Joins of both sources, of windows, of a source with itself, and traces.
+  private static let joinRules =
+    testSource("a", watermark: "10s") + testSource("b", watermark: "20s")
+      + """
+      stream pairs = a | join b on key within 5s | window tumbling 1m by key
+        | aggregate n = count(), total = sum(value), other = sum(b.counter)
+      metric pair_rows = pairs.n
+      metric pair_total = pairs.total
+      metric pair_other = pairs.other
+      stream lonely = a | unless b on key within 4s after | window tumbling 1m by key | aggregate n = count()
+      metric lonely_rows = lonely.n
+      stream sides = b | left join a as before on key within 3s before | window hopping 2m every 1m by key
+        | aggregate n = count(), found = count(where before.seq is not null)
+      metric side_rows = sides.n
+      metric side_found = sides.found
+      stream twice = a | join a as other on key within 1s | join b on key within 1s | window tumbling 2m by key
+        | aggregate n = count()
+      metric twice_rows = twice.n
+      stream minutes_a = a | window tumbling 1m by key | aggregate n = count(), worst = max(value)
+      stream minutes_b = b | window tumbling 1m by key | aggregate n = count()
+      stream both = minutes_a | join minutes_b on key | derive ratio = n / minutes_b.n
+      metric ratio = both.ratio
+      alert Apart { on both when ratio > 1.2 for 2m keep_firing 2m severity page annotations { s: "{key} {worst}" } }
+      stream follow = minutes_a | join minutes_b on key within 2m | window tumbling 3m by key | aggregate n = count()
+      metric follow_rows = follow.n
+      stream traces = b | derive took = counter * 1s
+        | trace by key gap 25s longest 2m { span key, parent key, service key, duration took }
+      stream ended = traces | window tumbling 1m by key | aggregate n = count(), spans = sum(spans), longest = max(duration)
+      metric trace_rows = ended.n
+      metric trace_spans = ended.spans
+      """
+
   struct Case: Sendable, CustomTestStringConvertible {
     var seed: UInt64
     var workers: Int
@@ -74,9 +106,14 @@ import Testing
   }
 
   @Test(arguments: cases)
-  func isAsIfItHadNeverStopped(_ example: Case) throws {
+  func isAsIfItHadNeverStopped(_ example: Case) throws { try check(example, Self.rules) }
+
+  @Test(arguments: cases)
+  func joinsAreAsIfTheyHadNeverStopped(_ example: Case) throws { try check(example, Self.joinRules) }
+
+  private func check(_ example: Case, _ rules: String) throws {
     var random = SeededRandom(example.seed)
-    let graph = try graph(Self.rules)
+    let graph = try graph(rules)
     // Near 1970 there is no room to look back.
     let histories = histories(from: example.seed % 4 == 0 ? 0 : testEpoch, &random)
     let logs = histories.map { log($0.source, $0.partition, $0.2) }

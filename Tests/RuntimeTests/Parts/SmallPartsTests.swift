@@ -208,7 +208,7 @@ import Testing
     let threads = try (0..<3).map { sender in
       try WorkerThread {
         for number in 0..<count {
-          inbox.send(.shardWatermark(source: sender, level: 0, shard: 0, watermark: Int64(number)), from: 0)
+          inbox.send(.shardWatermark(flow: sender, level: 0, shard: 0, watermark: Int64(number)), from: 0)
         }
       }
     }

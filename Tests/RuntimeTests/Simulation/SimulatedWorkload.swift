@@ -33,6 +33,15 @@ struct SimulatedWorkload {
   private static let globalHeads = """
     stream long = a | window tumbling 10m | aggregate n = count(), first_value = first(value)
     stream all_counters = counters | window tumbling 2m | aggregate grown = sum(grown)
+    stream pairs = a | join b on key within 5s | window tumbling 1m by key
+      | aggregate n = count(), total = sum(value), other = sum(b.counter)
+    stream lonely = a | unless b on key within 6s after | window tumbling 1m by key | aggregate n = count()
+    stream sides = b | left join a as before on key within 3s before | window hopping 2m every 1m by key
+      | aggregate found = count(where before.seq is not null)
+    stream both = minutes | join counters on key
+    stream traces = b | derive took = value * 1s
+      | trace by key gap 25s longest 2m { span key, parent key, service key, duration took }
+    stream ended = traces | window tumbling 1m by key | aggregate spans = sum(spans), longest = max(duration)
 
     """
   private static let keyed: [(name: String, text: String)] = [
@@ -51,7 +60,11 @@ struct SimulatedWorkload {
   ]
   private static let global: [(name: String, text: String)] = [
     ("long_rows", "metric long_rows = long.n"), ("long_first", "metric long_first = long.first_value"),
-    ("all_growth", "metric all_growth = all_counters.grown"),
+    ("all_growth", "metric all_growth = all_counters.grown"), ("pair_rows", "metric pair_rows = pairs.n"),
+    ("pair_total", "metric pair_total = pairs.total"), ("pair_other", "metric pair_other = pairs.other"),
+    ("lonely_rows", "metric lonely_rows = lonely.n"), ("side_found", "metric side_found = sides.found"),
+    ("trace_spans", "metric trace_spans = ended.spans"), ("trace_longest", "metric trace_longest = ended.longest"),
+    ("Apart", "alert Apart { on both when n > 2 for 2m keep_firing 2m severity page }"),
   ]
 
   init(data: UInt64, isShared: Bool) throws {
