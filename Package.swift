@@ -70,7 +70,7 @@ let package = Package(
     tests(
       "EndToEnd",
       ["rulesd", "RuleLang", "Runtime", "Operators", "Connectors", "Planner", "Traffic", "Catalog"],
-      exclude: ["Cases", "duckdb", "Kill"]),
+      exclude: ["Cases", "duckdb", "promtool", "prometheus", "Kill"]),
   ],
   cxxLanguageStandard: .cxx17
 )

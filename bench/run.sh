@@ -11,6 +11,10 @@ if [ -n "${FLINK:-}" ]; then
   scripts/venv.sh .venv-flink apache-flink
 fi
 .venv-bench/bin/python bench/patterns.py --rulesd .build/release/rulesd
+.venv-bench/bin/python bench/alerts.py --rulesd .build/release/rulesd
+.venv-bench/bin/python bench/joins.py --rulesd .build/release/rulesd --rounds "${ROUNDS:-5}"
+.venv-bench/bin/python bench/slo.py --rulesd .build/release/rulesd
+.venv-bench/bin/python bench/detectors.py --rulesd .build/release/rulesd
 exec .venv-bench/bin/python bench/measure.py --rulesd .build/release/rulesd --rounds "${ROUNDS:-5}" \
   --rows "${ROWS:-1000000}" ${FLINK:+--flink .venv-flink/bin/python} ${BROKERS:+--brokers "$BROKERS"} \
   ${RECORD:+--record}

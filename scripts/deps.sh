@@ -9,6 +9,7 @@ packages=(
   libjemalloc-dev  # the daemon's memory, in release builds
   postgresql       # the tests of checkpoints in a database
   kcat             # recording topics, and a peer of the benchmark
+  prometheus       # with promtool: the tests of alerts and SLOs against Prometheus, and peers of the benchmark
   python3 python3-venv  # the differential tests and the benchmark
 )
 

@@ -97,6 +97,8 @@ public struct DetectorOption: Sendable {
 /// What an option says. Durations in nanoseconds, values in the unit of their column.
 public enum DetectorValue: Sendable, Hashable {
   case number(Double)
+  /// In the unit of a type's column.
+  case measured(Double, ValueType)
   case rows(Int)
   case duration(Int64)
   case word(String)
@@ -166,7 +168,7 @@ public struct DetectorSettings: Sendable, Hashable {
 
   public func number(_ name: String, of member: Member? = nil, in spec: DetectorSpec) -> Double {
     switch value(name, of: member, in: spec) {
-    case .number(let number), .halfLife(let number): number
+    case .number(let number), .halfLife(let number), .measured(let number, _): number
     case .rows(let count): Double(count)
     case .duration(let nanos): Double(nanos)
     case .word, .all, .none: 0

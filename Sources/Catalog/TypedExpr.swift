@@ -56,3 +56,29 @@ public enum ArithmeticOperator: String, Sendable, Hashable, CaseIterable {
   /// `int % int` is an int, with the sign of the dividend.
   case remainder = "%"
 }
+
+extension TypedExpr {
+  /// The columns that the expression reads.
+  public var columnIndexes: Set<Int> {
+    var indexes: Set<Int> = []
+    forEachColumn { indexes.insert($0) }
+    return indexes
+  }
+
+  /// Calls `body` for each column reference, from left to right.
+  public func forEachColumn(_ body: (Int) -> Void) {
+    switch self {
+    case .constant: break
+    case .column(let index, _): body(index)
+    case .not(let inner), .negate(let inner, _), .isNull(let inner), .isIn(let inner, _),
+      .toFloat(let inner, _):
+      inner.forEachColumn(body)
+    case .logical(_, let left, let right), .compare(_, let left, let right),
+      .arithmetic(_, let left, let right, _):
+      left.forEachColumn(body)
+      right.forEachColumn(body)
+    case .call(_, let arguments, _):
+      for argument in arguments { argument.forEachColumn(body) }
+    }
+  }
+}

@@ -40,6 +40,9 @@ public final class DetectorPlan {
     rows.source = input.source
     rows.window = input.window
     rows.ordered = input.ordered
+    rows.slo = input.slo
+    rows.gather = input.gather
+    rows.output = input.output
   }
 
   /// What decides what a series keeps and what comes of it: the options, whether the rule writes them or leaves them out.
@@ -53,7 +56,7 @@ public final class DetectorPlan {
   }
 
   /// The slots by which the rows have their owner.
-  var ownerSlots: [Int] { input.window?.keySlots ?? input.ordered?.ownerSlots ?? [] }
+  var ownerSlots: [Int] { input.rowKeySlots ?? input.output?.keySlots ?? input.ordered?.ownerSlots ?? [] }
 
   func slot(of column: Int) -> Int {
     if let known = outputs[column] { return known }

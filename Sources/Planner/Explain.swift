@@ -6,7 +6,10 @@ extension Plan {
   /// The plan for people and tools.
   public var explanation: Explanation {
     var explainer = Explainer()
-    for source in sources { explainer.add(source) }
+    for source in sources {
+      explainer.add(source)
+      for router in routers where router.source === source { explainer.add(router) }
+    }
     explainer.link()
     return explainer.result
   }
@@ -295,8 +298,8 @@ private struct Explainer {
     let definition = slo.definition
     let rowNames = SlotNames(slo, over: names)
     let word = definition.isBad ? "bad" : "good"
-    var counts = "\(word) \(names.name(slo.measure))"
-    if let total = slo.total { counts += " of \(names.name(total))" }
+    var counts = "\(word) \(names.aggregate(slo.measure) ?? names.name(slo.measure))"
+    if let total = slo.total { counts += " of \(names.aggregate(total) ?? names.name(total))" }
     let longest = duration(definition.burnWindows.last ?? 0)
     var state = "for each key two counts each \(duration(definition.stepNanos)) of the last \(longest)"
     switch SloBudget(of: definition.period, burnWindows: definition.burnWindows, stepNanos: definition.stepNanos) {
@@ -345,10 +348,33 @@ private struct Explainer {
         .text("for", duration(definition.forNanos)),
         .text("keep_firing", duration(definition.keepFiringNanos)),
         .text("severity", definition.severity),
+        .list(
+          "escalates", definition.escalations.map { "to \($0.severity) after \(duration($0.afterNanos))" }),
+        .text("repeat", definition.repeatNanos > 0 ? duration(definition.repeatNanos) : ""),
+        .text("group", alert.group?.name ?? ""),
+        .list("inhibited_when", alert.inhibitedBy),
+        .list("maintenance", alert.maintenances.map(\.name)),
         .list("labels", keys + alert.labels.map(\.name)),
         .list("values", alert.values.map(\.name)),
         .text("state", "an entry for each pending or firing\(keptBy.isEmpty ? " alert" : keptBy)"),
       ])
+  }
+
+  /// Groups hang on the source whose alerts they put together.
+  fileprivate mutating func add(_ router: RouterPlan) {
+    for group in router.groups {
+      _ = add(
+        .group, id: "group:\(group.name)", "\(group.name) \(by(group.by))", input: "source:\(router.source.definition.name)",
+        rules: [],
+        [
+          .list("alerts", router.members.filter { $0.group?.name == group.name }.map(\.definition.name)),
+          .text("wait", duration(group.waitNanos)),
+          .text("interval", duration(group.intervalNanos)),
+          .text("repeat", group.repeatNanos > 0 ? duration(group.repeatNanos) : ""),
+          .number("lists", group.listedMax),
+          .text("state", "an entry for each group with an alert that fires, until all are over and told of"),
+        ])
+    }
   }
 
   private func duration(_ nanos: Int64) -> String { Value.duration(Double(nanos)).ruleText }

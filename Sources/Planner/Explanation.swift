@@ -28,9 +28,11 @@ public struct Explanation: Sendable {
     case alert
     case pattern
     case anomaly
+    /// Tells of alerts together.
+    case group
 
     /// Whether it is the end of a rule rather than a step that rules may share.
-    public var isRule: Bool { self == .metric || self == .alert || self == .pattern || self == .anomaly }
+    public var isRule: Bool { self == .metric || self == .alert || self == .pattern || self == .anomaly || self == .group }
   }
 
   /// Something to know of a node. The name is a member of the JSON, and a label in the text.

@@ -100,7 +100,7 @@ extension Explanation {
     case .detector: ", style=filled, fillcolor=\"#fbe3cf\""
     case .metric, .pattern: ", shape=ellipse"
     case .anomaly: ", shape=octagon"
-    case .alert: ", shape=octagon, style=filled, fillcolor=\"#f9dcd9\""
+    case .alert, .group: ", shape=octagon, style=filled, fillcolor=\"#f9dcd9\""
     }
   }
 

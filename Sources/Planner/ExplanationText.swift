@@ -96,7 +96,7 @@ private struct TreePrinter {
       "dispatch by \(node.title): one lookup a row for \(children[node.id]?.count ?? 0) filters"
     case .metric: "metric \(node.title)\(labels(node))"
     case .detector: node.title
-    case .source, .panes, .window, .alert, .cluster, .slo, .pattern, .order, .anomaly, .join, .trace:
+    case .source, .panes, .window, .alert, .cluster, .slo, .pattern, .order, .anomaly, .join, .trace, .group:
       "\(node.kind.rawValue) \(node.title)"
     }
   }
@@ -130,7 +130,7 @@ private struct TreePrinter {
     case .panes: "panes"
     case .anomaly: "anomalies"
     case .order: "exchanges of rows"
-    case .source, .filter, .window, .metric, .alert, .cluster, .slo, .pattern, .detector, .join, .trace: "\(kind.rawValue)s"
+    case .source, .filter, .window, .metric, .alert, .cluster, .slo, .pattern, .detector, .join, .trace, .group: "\(kind.rawValue)s"
     }
   }
 
@@ -140,7 +140,7 @@ private struct TreePrinter {
     case .panes: fact.name != "keys" && fact.name != "pane"
     case .alert: fact.name != "values" && fact.value != .text("0s")
     case .metric, .dispatch: false
-    case .source, .filter, .window, .cluster, .slo, .pattern, .order, .detector, .anomaly, .join, .trace: true
+    case .source, .filter, .window, .cluster, .slo, .pattern, .order, .detector, .anomaly, .join, .trace, .group: true
     }
   }
 

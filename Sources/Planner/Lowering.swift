@@ -39,9 +39,12 @@ extension Plan {
       Exchange(
         flow: sources.count + gather.number, level: 0, definition: lowering.gather(gather), rules: gather.users.sorted())
     }
+    let routerExchanges = routers.map { router in
+      Exchange(flow: router.flow, level: level(of: router), definition: lowering.router(router), rules: router.rules)
+    }
     var graph = Graph(
-      sources: nodes, exchanges: exchanges + orderedExchanges + gatherExchanges, rules: names, topics: topics,
-      gathered: gatheredFlows)
+      sources: nodes, exchanges: exchanges + orderedExchanges + gatherExchanges + routerExchanges, rules: names,
+      topics: topics, gathered: gatheredFlows)
     graph.operators = storedOperators
     return graph
   }
@@ -220,7 +223,34 @@ private final class Lowering {
       windowNanos: alert.windowNanos)
     lowered.operatorID = alert.operatorID
     lowered.isBurn = alert.definition.burn != nil
+    lowered.policy = alert.policy
+    lowered.maintenances = alert.loweredMaintenances
+    // Windows over windows have the keys of those before them.
+    var first = alert.window?.panes
+    while let below = first?.input.baseWindow?.panes { first = below }
+    lowered.alertsMax = first?.keyLimit ?? keyLimit
+    if let router = alert.router {
+      lowered.route = AlertRoute(exchange: plan.exchange(of: router), alert: alert.member, writes: alert.writes)
+    }
     return lowered
+  }
+
+  func router(_ router: RouterPlan) -> AlertRouter {
+    AlertRouter(
+      exchange: plan.exchange(of: router), operatorID: router.operatorID,
+      members: router.members.map { alert in
+        AlertRouter.Member(
+          name: alert.definition.name, rule: rank(alert.definition.name), operatorID: alert.operatorID,
+          conditionText: alert.definition.conditionText, policy: alert.policy, maintenances: alert.loweredMaintenances,
+          writes: alert.writes, hopNanos: alert.hopNanos, windowNanos: alert.windowNanos, reachNanos: alert.reachNanos,
+          group: alert.group.flatMap { group in router.groups.firstIndex { $0.name == group.name } })
+      },
+      groups: router.groups.map { group in
+        AlertRouter.Group(
+          name: group.name, operatorID: router.operatorID(of: group), rule: rank(group.name), by: group.by,
+          waitNanos: group.waitNanos, intervalNanos: group.intervalNanos, repeatNanos: group.repeatNanos,
+          listedMax: group.listedMax)
+      }, inhibitions: router.inhibitions, severities: TypedAlert.severities)
   }
 
   private func slo(_ slo: SloPlan, _ input: Layout) -> Slo {
@@ -277,7 +307,7 @@ private final class Lowering {
   }
 
   private func anomaly(_ plan: AnomalyPlan, _ rows: RowSetPlan, _ layout: Layout) -> Anomaly {
-    let owners = rows.window?.keySlots ?? rows.ordered?.ownerSlots ?? []
+    let owners = rows.rowKeySlots ?? rows.output?.keySlots ?? rows.ordered?.ownerSlots ?? []
     return Anomaly(
       name: plan.definition.name, operatorID: plan.operatorID, rule: rank(plan.definition.name),
       labels: plan.labels.map { named($0.name, $0.slot, rows, layout) }, ownerSlots: owners.map { layout.place($0) },

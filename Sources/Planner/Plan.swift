@@ -9,6 +9,7 @@ public final class Plan {
   public internal(set) var sources: [SourcePlan] = []
   public internal(set) var panes: [PanesPlan] = []
   public internal(set) var ordered: [OrderedPlan] = []
+  public internal(set) var routers: [RouterPlan] = []
   public internal(set) var detectors: [DetectorPlan] = []
   /// Joins and traces; each stands behind those whose rows it takes.
   public internal(set) var gathers: [GatherPlan] = []
@@ -366,11 +367,32 @@ final class AlertPlan {
   /// The rule's name and what its state means: which rows of which windows, told apart by which keys, and the condition.
   /// Neither how long it must hold, nor what is said of it, nor how bad it is: those may change under an alert that fires.
   let operatorID: String
+  weak var input: RowSetPlan?
+  /// The windows whose ends are its evaluations.
+  weak var window: WindowPlan?
+  /// How often that is.
+  let hopNanos: Int64
+  /// How far back in the source's time its rows reach.
+  let reachNanos: Int64
+  /// Those that name it, or all alerts.
+  var maintenances: [TypedMaintenance] = []
+  /// What tells of it instead.
+  var group: TypedGroup?
+  /// By each `inhibit` in which it is a target, what stands behind `when`.
+  var inhibitedBy: [String] = []
+  /// Who hears of its changes of state, as which of its members.
+  weak var router: RouterPlan?
+  var member = 0
+  var writes = AlertRoute.Writes.everything
   init(
     _ definition: TypedAlert, over rows: RowSetPlan, condition: Int, keys: [(name: String, slot: Int)],
     labels: [Template], annotations: [Template], values: [(name: String, slot: Int)],
     windowNanos: Int64
   ) {
+    input = rows
+    window = rows.baseWindow
+    hopNanos = rows.baseWindow?.spec.hopNanos ?? windowNanos
+    reachNanos = rows.reachNanos
     self.definition = definition
     self.condition = condition
     self.keys = keys

@@ -47,6 +47,8 @@ private struct PlanBuilder {
   let plan = Plan()
   private var sources: [Int: SourcePlan] = [:]
   private var streams: [Int: StreamRows] = [:]
+  /// In the program's order.
+  private var alerts: [AlertPlan] = []
 
   init(_ program: TypedProgram) { self.program = program }
 
@@ -55,10 +57,13 @@ private struct PlanBuilder {
     for alert in program.alerts { add(alert) }
     for pattern in program.patterns { add(pattern) }
     for anomaly in program.anomalies { add(anomaly) }
+    plan.connect(alerts, program)
     for source in plan.sources { source.root.prune() }
     var names = program.metrics.map(\.name)
     for alert in program.alerts where alert.burn == nil || names.last != alert.name { names.append(alert.name) }
     plan.rules = names + program.patterns.map(\.name) + program.anomalies.map(\.name)
+    // One that stands in an alert has that one's name.
+    for group in program.groups where !plan.rules.contains(group.name) { plan.rules.append(group.name) }
     return plan
   }
 
@@ -101,11 +106,11 @@ private struct PlanBuilder {
     }
     let labels = alert.labels.map { template($0, rows) }
     let annotations = alert.annotations.map { template($0, rows) }
-    rows.rows.consumers.append(
-      .alert(
-        AlertPlan(
-          alert, over: rows.rows, condition: condition, keys: keys, labels: labels, annotations: annotations,
-          values: values, windowNanos: alert.burn?.windowNanos ?? stream.windowing?.window.sizeNanos ?? 0)))
+    let plan = AlertPlan(
+      alert, over: rows.rows, condition: condition, keys: keys, labels: labels, annotations: annotations,
+      values: values, windowNanos: alert.burn?.windowNanos ?? stream.windowing?.window.sizeNanos ?? 0)
+    alerts.append(plan)
+    rows.rows.consumers.append(.alert(plan))
     rows.rows.note(user: alert.name)
   }
 
@@ -357,11 +362,16 @@ private struct PlanBuilder {
     let total = definition.total.map {
       slot($0, at: over.rows, over.columns, name: $0.columnName(over.names) ?? "total")
     }
+    // In the order of the windows' keys, whose hash says which shard owns a key.
+    let ordered = keys.sorted()
     let slo = SloPlan(
-      name: name, input: over.rows, definition: definition, keySlots: keys, measure: measure, total: total)
+      name: name, input: over.rows, definition: definition, keySlots: ordered, measure: measure, total: total)
     over.rows.consumers.append(.slo(slo))
     rows.rows = slo.rows
-    rows.columns = slo.keySlots.map { .slot($0, slo.space.types[$0]) } + definition.outputs.map { .slo($0, slo) }
+    rows.columns = keys.compactMap { key in
+      ordered.firstIndex(of: key).map { .slot(slo.keySlots[$0], slo.space.types[slo.keySlots[$0]]) }
+    }
+    rows.columns += definition.outputs.map { .slo($0, slo) }
     rows.names = definition.keys.map { over.names[$0] } + definition.outputs.map(\.name)
   }
 

@@ -41,6 +41,17 @@ extension TypedProgram {
       walk.kind = kind
       _ = walk.columns(ofStream: stream)
     }
+    for group in groups {
+      walk.together(
+        alerts: group.alerts, labels: group.by, place: group.origin, rule: group.name,
+        "group \(group.name) is of alerts\(group.by.isEmpty ? "" : " by \(group.by.joined(separator: ", "))")")
+    }
+    for inhibition in inhibitions {
+      let names = inhibition.targets.map { alerts[$0].name }.joined(separator: ", ")
+      walk.together(
+        alerts: inhibition.targets + inhibition.sources, labels: inhibition.equal, place: inhibition.origin,
+        rule: names, "the inhibition of \(names) is by \(inhibition.equal.isEmpty ? "no label" : inhibition.equal.joined(separator: ", "))")
+    }
     return Separability(reasons: walk.reasons)
   }
 
@@ -115,6 +126,26 @@ private struct SeparabilityWalk {
     if let reason { reasons.append(reason) }
     known[index] = rows
     return rows
+  }
+
+  /// Alerts that must be seen together are when the labels by which they are found hold all fields of the partitions.
+  mutating func together(
+    alerts: [Int], labels: [String], place: SourceRange, rule: String, _ text: String
+  ) {
+    for alert in alerts {
+      let stream = program.alerts[alert].stream
+      let rows = columns(ofStream: stream)
+      let fields = labels.map { label -> Int? in
+        program.streams[stream].columns.firstIndex { $0.name == label }.flatMap { rows.fields.indices.contains($0) ? rows.fields[$0] : nil }
+      }
+      let source = program.sources[rows.source]
+      let missing = source.partitionedBy.filter { !fields.contains($0) }
+      guard let first = missing.first else { continue }
+      reasons.append(
+        Separability.Reason(
+          rule: rule, kind: "alert", place: place, text: "\(text), not by \(source.fields[first].name)"))
+      return
+    }
   }
 
   private mutating func reason(_ stream: TypedStream, _ index: Int, _ keys: [Int?]) -> Separability.Reason? {

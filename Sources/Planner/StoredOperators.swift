@@ -7,8 +7,8 @@ extension Plan {
     var names = InputNames()
     let windows = panes.map { $0.stored(names.of($0)) }
     let rules = alerts.map(\.stored) + anomalies.map(\.stored) + slos.map(\.stored)
-    let others = ordered.map(\.stored) + gathers.map(\.stored) + detectors.map { $0.stored(names.of($0)) }
-    return (windows + rules + others).sorted { utf8Precedes($0.id, $1.id) }
+    let others = routers.flatMap(\.stored) + ordered.map(\.stored) + gathers.map(\.stored)
+    return (windows + rules + others + detectors.map { $0.stored(names.of($0)) }).sorted { utf8Precedes($0.id, $1.id) }
   }
 
   var alerts: [AlertPlan] {
@@ -143,6 +143,21 @@ extension SloPlan {
   fileprivate var stored: StoredOperator {
     StoredOperator(
       id: operatorID, kind: "slo", summary: "counts of \(title(inputNames))", rules: users.sorted(by: utf8Precedes))
+  }
+}
+
+extension RouterPlan {
+  /// What the router itself knows the alerts know as well: no rule loses anything with it.
+  fileprivate var stored: [StoredOperator] {
+    let own = StoredOperator(
+      id: operatorID, kind: "router", summary: "alerts over \(source.definition.name) that others depend on", rules: [])
+    return [own]
+      + groups.map { group in
+        let by = group.by.isEmpty ? "" : " by \(group.by.joined(separator: ", "))"
+        return StoredOperator(
+          id: operatorID(of: group), kind: "group", summary: "groups of alerts\(by), and what was told of them",
+          rules: [group.name])
+      }
   }
 }
 

@@ -6,7 +6,8 @@ import Testing
 
 /// Prometheus' own states for `for` and `keep_firing_for`, read off `promtool test rules` (2.42), one column
 /// a minute from minute 0. `stale` is a minute without a row: a windowed aggregate has none to show, which is
-/// Prometheus' stale marker.
+/// Prometheus' stale marker; `_` is a sample that is missing, which Prometheus fills for five minutes, the last one
+/// included, as a hopping window of six minutes does. `null` is what a NaN becomes here.
 private let cases: [(name: String, hold: Int, keep: Int, values: String, states: String)] = [
   ("for 2m, true from minute 1", 120, 0, "0 2 2 2 2 2 0 0", ". P P F F F . ."),
   ("for 90s, no multiple of the step", 90, 0, "0 2 2 2 2 2 0 0", ". P P F F F . ."),
@@ -32,6 +33,11 @@ private let cases: [(name: String, hold: Int, keep: Int, values: String, states:
   ),
   ("resolved, then true again: for starts anew", 120, 0, "0 2 2 2 0 2 2 2 2 0", ". P P F . P P F F ."),
   ("true at the very first evaluation", 60, 0, "2 2 2 0", "P F F ."),
+  ("missing sample while pending, filled", 120, 0, "0 2 2 _ 2 2 2 2 0", ". P P F F F F F ."),
+  ("series ends while firing, filled", 0, 0, "0 2 _ _ _ _ _ _ _ _", ". F F F F F F . . ."),
+  ("series ends while pending, filled", 240, 0, "0 2 _ _ _ _ _ _ _ _", ". P P P P F F . . ."),
+  ("NaN is not above", 0, 0, "2 null 2", "F . F"),
+  ("+Inf is above", 0, 0, "0 1e308 0", ". F ."),
 ]
 
 @Suite struct AlertSemanticsTests {
@@ -59,8 +65,11 @@ private let cases: [(name: String, hold: Int, keep: Int, values: String, states:
   func followsPrometheus(_ index: Int) throws {
     let (name, hold, keep, values, states) = cases[index]
     let rules = """
-      source gauge { time ts  watermark 0s  fields { ts: timestamp(s), key: string, value: float } }
-      stream minutes = gauge | window tumbling 1m by key | aggregate value_now = max(value)
+      source gauge { time ts  watermark 0s  fields { ts: timestamp(s), key: string, value: float? } }
+      stream minutes = gauge
+        | derive scaled = if(value > 1e300, value * 1e300, value)
+        | window \(values.contains("_") ? "hopping 6m every 1m" : "tumbling 1m") by key
+        | aggregate value_now = last(scaled), samples = count()
       alert Above { on minutes  when value_now > 1  for \(hold)s  keep_firing \(keep)s }
       """
     // Window [m-1, m) is evaluated at minute m. A second key goes on for ten minutes, so that the end of the
@@ -70,7 +79,7 @@ private let cases: [(name: String, hold: Int, keep: Int, values: String, states:
     for minute in 0..<minutes.count + 10 {
       let time = Self.start + Int64(minute) * 60 - 30
       lines.append(#"{"ts":\#(time),"key":"other","value":0}"#)
-      if minute < minutes.count, minutes[minute] != "stale" {
+      if minute < minutes.count, !["stale", "_"].contains(minutes[minute]) {
         lines.append(#"{"ts":\#(time),"key":"watched","value":\#(minutes[minute])}"#)
       }
     }

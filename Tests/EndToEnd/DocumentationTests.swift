@@ -6,7 +6,7 @@ import Testing
   private static let root = URL(fileURLWithPath: #filePath).appendingPathComponent("../../..").standardized
 
   private static let pages: [String] = {
-    let folders = ["", "docs", "bench", "rules/search-quality"]
+    let folders = ["", "docs", "bench", "rules/search-quality", "rules/incidents", "rules/anomalies"]
     return folders.flatMap { folder in
       let names =
         (try? FileManager.default.contentsOfDirectory(atPath: root.appendingPathComponent(folder).path)) ?? []

@@ -81,6 +81,39 @@ private func dryRun(_ arguments: [String]) throws -> String {
     #expect(told(try output(inputs, in: directory)).sorted() == expected.sorted())
   }
 
+  /// rules/incidents: an alert that escalates and repeats, and three rules that are one notification, one of them silent
+  /// behind its cause.
+  @Test func anIncidentIsOneNotification() throws {
+    let directory = try TemporaryDirectory()
+    _ = record("incident", rate: 100, partitions: 1, into: directory)
+    let pack = repository.appendingPathComponent("rules/incidents").path
+    var outputs: Set<String> = []
+    for (workers, rows) in [("1", "4096"), ("2", "7"), ("4", "1")] {
+      let result = runCaptured([
+        "dry-run", pack, "--quiet", "--only", "alert", "--output", directory.path("output"), "--workers", workers,
+        "--batch-rows", rows, "--input", "requests=\(directory.path("search.events.jsonl"))",
+      ])
+      #expect(result.exit == .ok, "\(result.errors)")
+      outputs.insert(try String(contentsOfFile: directory.path("output"), encoding: .utf8))
+    }
+    #expect(outputs.count == 1)
+    let told = try (outputs.first ?? "").split(separator: "\n").map { line -> String in
+      let record = try #require(JSONValue(Array(line.utf8)))
+      let time = try #require(record["time"]?.text).dropFirst(11).prefix(8)
+      var text = "\(time) \(record["rule"]?.text ?? "") \(record["state"]?.text ?? "") \(record["severity"]?.text ?? "")"
+      if case .array(let alerts)? = record["alerts"] { text += " " + alerts.map { $0["rule"]?.text ?? "" }.joined(separator: ",") }
+      return text
+    }
+    #expect(
+      told == [
+        "03:07:00 IndexSlow pending ticket", "03:08:00 IndexSlow firing ticket", "03:11:00 IndexSlow firing ticket",
+        "03:12:00 IndexSlow firing critical", "03:15:00 IndexSlow firing critical",
+        "03:15:30 ServiceIncident firing page ServiceFailing", "03:16:00 IndexSlow firing page",
+        "03:19:00 IndexSlow firing page", "03:20:00 IndexSlow resolved page",
+        "03:20:30 ServiceIncident resolved page ServiceFailing",
+      ])
+  }
+
   @Test func workersAndBatchesChangeNothing() throws {
     let directory = try TemporaryDirectory()
     let inputs = record("incident", rate: 8, partitions: 4, into: directory)

@@ -48,5 +48,5 @@ import Testing
     #expect(!program.alerts.isEmpty || !program.metrics.isEmpty)
   }
 
-  @Test func thereArePrograms() { #expect(Self.programs.count == 5) }
+  @Test func thereArePrograms() { #expect(Self.programs.count == 6) }
 }

@@ -48,7 +48,7 @@ import Testing
     var text: String
   }
 
-  private static func blocks() throws -> [Block] {
+  private static func blocks(of page: URL = page) throws -> [Block] {
     var blocks: [Block] = []
     var open: Block?
     let lines = try String(contentsOf: page, encoding: .utf8).components(separatedBy: "\n")
@@ -92,6 +92,43 @@ import Testing
       }
     }
     #expect(count > 15)
+  }
+
+  /// Every program of the page on alerts stands for itself.
+  @Test func everyBlockOfThePageOnAlertsCompiles() throws {
+    let blocks = try Self.blocks(of: testFolder.appendingPathComponent("../../docs/alerts.md")).filter { $0.info == "rules" }
+    #expect(blocks.count >= 4)
+    for block in blocks {
+      let file = SourceFile(path: "a.rules", text: block.text)
+      let result = compileRules([file], catalog: productCatalog)
+      #expect(DiagnosticTextRenderer(files: [file]).render(result.diagnostics) == "", "alerts.md:\(block.line)")
+    }
+  }
+
+  /// Pages whose rules have no output to compare.
+  @Test(arguments: ["anomalies", "changed", "forecast", "absent"]) func everyRuleOfAPageCompiles(_ name: String) throws {
+    let page = Self.page.deletingLastPathComponent().appendingPathComponent("\(name).md")
+    let blocks = try Self.blocks(of: page).filter { $0.info.hasPrefix("rules") }
+    #expect(!blocks.isEmpty)
+    for block in blocks {
+      var files = [SourceFile(path: "a.rules", text: block.text)]
+      if block.info == "rules fragment" { files.append(SourceFile(path: "preamble.rules", text: Self.preamble)) }
+      let problems = compileRules(files, catalog: productCatalog).diagnostics.filter { $0.code != .unused }
+      #expect(DiagnosticTextRenderer(files: files).render(problems) == "", "\(name).md:\(block.line)")
+    }
+  }
+
+  /// What a detector's spec shows is a stage over the fragments' streams.
+  @Test(arguments: productCatalog.detectors.map(\.name)) func everyExampleOfADetectorCompiles(_ name: String) throws {
+    let spec = try #require(productCatalog.detector(name))
+    let compiles = ["per_service", "disks"].contains { input in
+      let files = [
+        SourceFile(path: "a.rules", text: "anomaly a = \(input) | \(spec.example)"),
+        SourceFile(path: "preamble.rules", text: Self.preamble),
+      ]
+      return compileRules(files, catalog: productCatalog).program != nil
+    }
+    #expect(compiles, "\(spec.example)")
   }
 
   /// The table is printed from the codes; `RULESD_REWRITE_CASES=1 swift test` writes it.

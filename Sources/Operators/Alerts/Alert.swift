@@ -1,4 +1,3 @@
-import CColumns
 import Catalog
 import Runtime
 
@@ -15,7 +14,7 @@ public struct Alert: RowTaskDefinition {
   public var conditionText: String
   public var forNanos: Int64
   public var keepFiringNanos: Int64
-  public var severity: String
+  public var policy: NotificationPolicy
   /// The stream's keys: they tell one alert from another.
   public var keys: [NamedSlot]
   public var labels: [Template]
@@ -25,6 +24,12 @@ public struct Alert: RowTaskDefinition {
   public var windowNanos: Int64
   /// Whether an SLO fires it: its records are of type `slo`, one a severity.
   public var isBurn = false
+  /// Those that some alerts of this rule may be subject to.
+  public var maintenances: [Maintenance] = []
+  /// Where its changes of state go, when other alerts or a group depend on them.
+  public var route: AlertRoute?
+  /// Most alerts of the rule that are pending or firing; see `AlertLimit`.
+  public var alertsMax = PaneAggregation.keyLimitDefault
 
   public init(
     name: String, rule: Int32, condition: Int, conditionText: String, forNanos: Int64,
@@ -37,7 +42,7 @@ public struct Alert: RowTaskDefinition {
     self.conditionText = conditionText
     self.forNanos = forNanos
     self.keepFiringNanos = keepFiringNanos
-    self.severity = severity
+    policy = NotificationPolicy(severity: severity)
     self.keys = keys
     self.labels = labels
     self.annotations = annotations
@@ -48,166 +53,121 @@ public struct Alert: RowTaskDefinition {
   public func makeTask(_ context: TaskContext) -> RowTask { AlertTask(self, context) }
 }
 
-final class AlertTask: RowTask {
-  /// An alert that is pending or firing.
-  struct Instance {
-    var state: AlertState
-    /// Of its keys, as the window's group table has it: which shard owns the alert.
-    var hash: UInt64
-    /// The last evaluation at which it had a row.
-    var seen: Int64
-    /// `"labels":{…}`, made once.
-    var labels: [UInt8]
-    /// `"values":{…},"annotations":{…}` of its last row.
-    var evidence: [UInt8]
+/// An alert's way to the router of its source; see `AlertRouter`.
+public struct AlertRoute: Sendable, Hashable {
+  /// Index among the graph's exchanges.
+  public var exchange: Int
+  /// Index among the router's alerts.
+  public var alert: Int
+  /// What the alert writes itself.
+  public enum Writes: Sendable, Hashable {
+    /// Everything; others want to know whether it fires.
+    case everything
+    /// That it is pending; the rest is the router's, which knows what inhibits it.
+    case pending
+    /// Nothing: a group tells of it.
+    case nothing
   }
-
-  let definition: Alert
-  private let output: RecordWriter
-  var active: [[UInt8]: Instance] = [:]
-  private var key: [UInt8] = []
-  private var keyColumns = KeyColumns()
-  /// In the order of the window's keys, which its hash follows.
-  private let keySlots: [Int]
-  private let origin: RecordOrigin
-
-  init(_ definition: Alert, _ context: TaskContext) {
-    self.definition = definition
-    output = context.output
-    keySlots = definition.keys.map(\.slot).sorted()
-    origin = RecordOrigin(definition.isBurn ? .slo : .alert, rule: definition.rule, name: definition.name)
-    super.init()
-    context.register(stateful: self)
+  public var writes: Writes
+  public init(exchange: Int, alert: Int, writes: Writes) {
+    self.exchange = exchange
+    self.alert = alert
+    self.writes = writes
   }
+}
 
-  override var isQuiet: Bool { active.isEmpty }
-  override var holdSince: Int64? { active.values.map(\.state.since).min() }
+/// How many alerts of a rule may be pending or firing at once.
+///
+/// Counted by key group, each of which may hold twice its even share and 64, so that what is turned away does not depend on
+/// how many workers there are. An alert beyond that does not begin, and its rows are counted.
+struct AlertLimit {
+  private let each: Int32
+  private var counts = [Int32](repeating: 0, count: KeyGroup.count)
+  private(set) var rowsTurnedAway = 0
 
-  override func process(_ batch: Batch, _ selection: Selection) {
-    let condition = batch.columns[definition.condition]
-    for index in 0..<selection.count {
-      let row = Int(selection.rows[index])
-      let isTrue =
-        condition.bools[row] != 0 && (!condition.hasNulls || condition.validity[row] != 0)
-      // Most keys are neither true nor active, and cost nothing more.
-      if !isTrue && active.isEmpty { continue }
-      key.removeAll(keepingCapacity: true)
-      key.appendKey(definition.keys, batch, row)
-      evaluate(isTrue, at: batch.times[row] + 1, batch, row)
+  init(_ alertsMax: Int) { each = Int32(clamping: max(0, min(alertsMax, 1 << 30)) / KeyGroup.count * 2 + 64) }
+
+  /// Whether another one of this hash may begin.
+  mutating func admit(_ hash: UInt64) -> Bool {
+    guard counts[KeyGroup.of(hash)] < each else {
+      rowsTurnedAway += 1
+      return false
     }
+    counts[KeyGroup.of(hash)] += 1
+    return true
   }
 
-  private func evaluate(_ isTrue: Bool, at time: Int64, _ batch: Batch, _ row: Int) {
-    guard var instance = active[key] else {
-      guard isTrue else { return }
-      let (state, report) = AlertState.begin(at: time, forNanos: definition.forNanos)
-      let instance = Instance(
-        state: state, hash: hash(batch, row), seen: time, labels: labels(batch, row),
-        evidence: evidence(batch, row))
-      active[key] = instance
-      write(report, instance, key: key, time: time)
-      return
-    }
-    instance.seen = time
-    instance.evidence = evidence(batch, row)
-    let report: AlertState.Report?
-    var isOver = false
-    if isTrue {
-      report = instance.state.isTrue(at: time, forNanos: definition.forNanos)
-    } else {
-      (isOver, report) = instance.state.isNotTrue(
-        at: time, keepFiringNanos: definition.keepFiringNanos)
-    }
-    if let report { write(report, instance, key: key, time: time) }
-    active[key] = isOver ? nil : instance
+  /// One that was there before is not turned away.
+  mutating func restored(_ hash: UInt64) { counts[KeyGroup.of(hash)] += 1 }
+  mutating func ended(_ hash: UInt64) { counts[KeyGroup.of(hash)] -= 1 }
+}
+
+/// What is told of one alert, and how that is written.
+struct AlertRecord {
+  enum Kind {
+    case pending, resolved
+    case notice(AlertNotice.Report)
+  }
+  /// Who keeps a suppressed alert silent.
+  enum Suppressor: Hashable {
+    case maintenance(String)
+    case inhibition(by: String)
   }
 
-  override func windowEnded(_ end: Int64) {
-    guard !active.isEmpty else { return }
-    let missing = active.filter { $0.value.seen < end }.keys
-      .sorted { $0.lexicographicallyPrecedes($1) }
-    for key in missing {
-      guard var instance = active[key] else { continue }
-      instance.seen = end
-      let (isOver, report) = instance.state.isNotTrue(
-        at: end, keepFiringNanos: definition.keepFiringNanos)
-      if let report { write(report, instance, key: key, time: end) }
-      active[key] = isOver ? nil : instance
-    }
+  var kind: Kind
+  var severity: String
+  /// That of the step which an escalation began from.
+  var severityBefore = ""
+  var since: Int64
+  var fingerprint: UInt64
+  var suppressor: Suppressor?
+
+  init(_ kind: Kind, step: Int, _ policy: NotificationPolicy, since: Int64, fingerprint: UInt64, _ suppressor: Suppressor? = nil) {
+    self.kind = kind
+    severity = policy.severity(step)
+    if case .notice(.escalated(let before)) = kind { severityBefore = policy.severity(before) }
+    self.since = since
+    self.fingerprint = fingerprint
+    self.suppressor = suppressor
   }
 
-  private func hash(_ batch: Batch, _ row: Int) -> UInt64 {
-    var place = Int32(row)
-    var hash: UInt64 = 0
-    keyColumns.bind(batch, slots: keySlots)
-    keyColumns.hashRows(&place, count: 1, into: &hash)
-    return hash
-  }
-
-  private func labels(_ batch: Batch, _ row: Int) -> [UInt8] {
-    var bytes: [UInt8] = []
-    bytes.append(json: "\"labels\":{")
-    let hasKeys = bytes.appendLabels(definition.keys, batch, row)
-    appendTemplates(definition.labels, batch, row, continuing: hasKeys, to: &bytes)
-    bytes.append(UInt8(ascii: "}"))
-    return bytes
-  }
-
-  private func evidence(_ batch: Batch, _ row: Int) -> [UInt8] {
-    var bytes: [UInt8] = []
-    bytes.append(json: "\"values\":{")
-    for (index, value) in definition.values.enumerated() {
-      if index > 0 { bytes.append(UInt8(ascii: ",")) }
-      bytes.append(jsonString: value.name)
-      bytes.append(UInt8(ascii: ":"))
-      bytes.appendJSON(batch.columns[value.slot], row, type: value.type)
+  /// From `,"state"` to the annotations.
+  func append(to bytes: inout [UInt8], condition: String, labels: [UInt8], evidence: [UInt8]) {
+    switch kind {
+    case .pending: bytes.append(json: ",\"state\":\"pending\"")
+    case .resolved: bytes.append(json: ",\"state\":\"resolved\"")
+    case .notice(.suppressed): bytes.append(json: ",\"state\":\"suppressed\"")
+    case .notice: bytes.append(json: ",\"state\":\"firing\"")
     }
-    bytes.append(json: "},\"annotations\":{")
-    appendTemplates(definition.annotations, batch, row, continuing: false, to: &bytes)
-    bytes.append(UInt8(ascii: "}"))
-    return bytes
-  }
-
-  private func appendTemplates(
-    _ templates: [Template], _ batch: Batch, _ row: Int, continuing: Bool, to bytes: inout [UInt8]
-  ) {
-    var text: [UInt8] = []
-    for (index, template) in templates.enumerated() {
-      if continuing || index > 0 { bytes.append(UInt8(ascii: ",")) }
-      bytes.append(jsonString: template.name)
-      bytes.append(UInt8(ascii: ":"))
-      text.removeAll(keepingCapacity: true)
-      template.append(to: &text, batch, row)
-      bytes.append(jsonString: text)
+    bytes.append(json: ",\"severity\":")
+    bytes.append(jsonString: severity)
+    switch kind {
+    case .notice(.again(let count)):
+      bytes.append(json: ",\"repeat\":")
+      bytes.append(json: Int64(count))
+    case .notice(.escalated):
+      bytes.append(json: ",\"escalated_from\":")
+      bytes.append(jsonString: severityBefore)
+    default: break
     }
-  }
-
-  private func write(
-    _ report: AlertState.Report, _ instance: Instance, key: [UInt8], time: Int64
-  ) {
-    output.open(origin, time: time, windowNanos: definition.windowNanos) {
-      $0.append(contentsOf: key)
-      guard definition.isBurn else { return }
-      $0.append(0x1F)
-      $0.append(contentsOf: definition.severity.utf8)
+    switch suppressor {
+    case nil: break
+    case .maintenance(let name)?:
+      bytes.append(json: ",\"silenced_by\":")
+      bytes.append(jsonString: name)
+    case .inhibition(let name)?:
+      bytes.append(json: ",\"inhibited_by\":")
+      bytes.append(jsonString: name)
     }
-    output.append { bytes in
-      switch report {
-      case .pending: bytes.append(json: ",\"state\":\"pending\"")
-      case .firing: bytes.append(json: ",\"state\":\"firing\"")
-      case .resolved: bytes.append(json: ",\"state\":\"resolved\"")
-      }
-      bytes.append(json: ",\"severity\":")
-      bytes.append(jsonString: definition.severity)
-      bytes.append(json: ",\"since\":")
-      bytes.append(jsonTime: instance.state.since)
-      bytes.append(json: ",\"when\":")
-      bytes.append(jsonString: definition.conditionText)
-      bytes.append(UInt8(ascii: ","))
-      bytes.append(contentsOf: instance.labels)
-      bytes.append(UInt8(ascii: ","))
-      bytes.append(contentsOf: instance.evidence)
-    }
-    output.close(origin, time: time)
+    bytes.append(json: ",\"since\":")
+    bytes.append(jsonTime: since)
+    bytes.append(json: ",\"fingerprint\":\"")
+    bytes.append(hex: fingerprint)
+    bytes.append(json: "\",\"when\":")
+    bytes.append(jsonString: condition)
+    bytes.append(UInt8(ascii: ","))
+    bytes.append(contentsOf: labels)
+    bytes.append(UInt8(ascii: ","))
+    bytes.append(contentsOf: evidence)
   }
 }

@@ -12,6 +12,10 @@ struct AlertState {
   enum Report { case pending, firing, resolved }
 
   private(set) var phase: Phase
+  var isPending: Bool {
+    if case .pending = phase { true } else { false }
+  }
+
   /// The first evaluation of the episode: what the state depends on.
   var since: Int64 {
     switch phase {

@@ -17,7 +17,7 @@ public struct Changed: Detector {
       DetectorOption("warmup", .rows(2...1_000_000), default: .rows(30), "rows of which a level is learnt, at first and behind each change"),
       DetectorOption("method", .word(["cusum", "page_hinkley"]), default: .word("cusum"), "what rows are measured from: the level as learnt, or the mean of all rows since"),
       DetectorOption("cap", .number(1...1e9), default: .number(6), "most deviations that one row counts for, so that a spike is no change"),
-      DetectorOption("floor", .number(0...10), default: .number(0.02), "least deviation, as a share of the level"),
+      DetectorOption("floor", .number(0...10), default: .number(0.05), "least deviation, as a share of the level"),
       DetectorOption("min_deviation", .value(0...1e150), default: .number(0), "least deviation, in the unit of the value"),
     ],
     columns: [

@@ -136,6 +136,7 @@ extension DetectorValue {
   /// To the last bit.
   fileprivate var fingerprint: String {
     switch self {
+    case .measured(let number, let type): "m\(String(number.bitPattern, radix: 16)) \(type.rawValue)"
     case .number(let number): "n\(String(number.bitPattern, radix: 16))"
     case .rows(let count): "r\(count)"
     case .duration(let nanos): "d\(nanos)"

@@ -35,7 +35,7 @@ public struct Forecast: Detector {
       DetectorColumn("is_anomaly", .type(.bool), "the level is reached within `within`"),
     ],
     validate: { Forecast.problem($0) }, stateBytes: { (Forecast($0).words + SeriesTable.headerWords) * 8 },
-    example: "forecast used reaches 90% within 4h by host, mount")
+    example: "forecast used reaches 80GiB within 4h by host, mount")
 
   let level: Double
   let withinNanos: Double

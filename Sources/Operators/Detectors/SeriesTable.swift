@@ -10,8 +10,8 @@ import Runtime
 /// depends on the rows of its key group alone, never on workers or batches. The same holds for the limit of series: each of
 /// the 256 key groups has its share.
 final class SeriesTable {
-  /// Series in a piece.
-  private static let pieceShift = 8
+  /// Series in a piece: few, since a thousand rules of three series each have a piece each.
+  private static let pieceShift = 4
   private static let pieceSeries = 1 << pieceShift
   static let epochsKept: Int64 = 8
   /// Words in front of a detector's own: time of the last row, hash by which the series has its shard.
@@ -38,6 +38,8 @@ final class SeriesTable {
   let groupMax: Int32
   private(set) var table: GroupTable
   private(set) var pieces: ContiguousArray<Piece> = []
+  /// Where each piece's words begin: read once a row, without counting references.
+  private var bases = NativeArray<UnsafeMutablePointer<Double>>()
   private var isShared: ContiguousArray<Bool> = []
   private var hasShared = false
   private var isTableShared = false
@@ -89,7 +91,7 @@ final class SeriesTable {
 
   /// The words of a series, header first. Good until the next `find`.
   @inline(__always) func words(_ group: Int) -> UnsafeMutablePointer<Double> {
-    pieces[group >> Self.pieceShift].words + (group & (Self.pieceSeries - 1)) * stride
+    bases[group >> Self.pieceShift] + (group & (Self.pieceSeries - 1)) * stride
   }
 
   @inline(__always) static func time(_ words: UnsafePointer<Double>) -> Int64 { Int64(bitPattern: words[0].bitPattern) }
@@ -194,7 +196,9 @@ final class SeriesTable {
   private func add(owner: UInt64) {
     let group = Int(pieceFill)
     if group >> Self.pieceShift == pieces.count {
-      pieces.append(Piece(words: Self.pieceSeries * stride))
+      let piece = Piece(words: Self.pieceSeries * stride)
+      pieces.append(piece)
+      bases.append(piece.words)
       isShared.append(false)
     }
     if hasShared { own(group >> Self.pieceShift) }
@@ -211,7 +215,10 @@ final class SeriesTable {
   /// Makes a piece this table's alone.
   private func own(_ piece: Int) {
     guard isShared[piece] else { return }
-    if holds.isHeld { pieces[piece] = Piece(copying: pieces[piece]) }
+    if holds.isHeld {
+      pieces[piece] = Piece(copying: pieces[piece])
+      bases[piece] = pieces[piece].words
+    }
     isShared[piece] = false
   }
 
@@ -243,6 +250,7 @@ final class SeriesTable {
 
   private func forgetAll() {
     pieces = []
+    bases.removeAll()
     isShared = []
     hasShared = false
     pieceFill = 0

@@ -25,7 +25,7 @@ public struct ZScore: Detector {
       DetectorOption("direction", .word(["both", "up", "down"]), default: .word("both"), "which side of the expected value counts"),
       DetectorOption("warmup", .rows(0...1_000_000), default: .rows(30), "rows of a series before it gets a score"),
       DetectorOption("smoothing", .rows(0...10_000), default: .rows(16), "rows over which the distance is averaged, exponentially; `none` for each row by itself"),
-      DetectorOption("normalise", .memory(windowsMax: 0, allowsNone: true), default: .all, "memory of the score's own mean and deviation, by which it is divided; `none` leaves deviations of the value"),
+      DetectorOption("normalise", .memory(windowsMax: 0, allowsNone: true), default: .halfLife(5_000), "memory of the score's own mean and deviation, by which it is divided; `none` leaves deviations of the value"),
       DetectorOption("cooldown", .rows(0...1_000_000), default: .rows(100), "rows from the start of an anomaly before it may end"),
       DetectorOption("band", .number(0...1_000), default: .number(3), "deviations between `expected` and `lower`, `upper`"),
       DetectorOption("input", .word(["value", "difference", "residual"]), default: .word("value"), "the value, its difference from the row before, or from its exponential average", isMember: true),
@@ -36,7 +36,7 @@ public struct ZScore: Detector {
       DetectorOption("min_samples", .rows(2...1_000_000), default: .rows(24), "rows of an hour before its baseline is used; until then the one without season is", isMember: true),
       DetectorOption("floor", .number(0...10), default: .number(0.2), "least deviation, as a share of the deviation of all history", isMember: true),
       DetectorOption("min_deviation", .value(0...1e150), default: .number(0), "least deviation, in the unit of the value", isMember: true),
-      DetectorOption("cap", .number(1...1e9), default: .number(12), "most deviations that a row counts for", isMember: true),
+      DetectorOption("cap", .number(1...1e9), default: .number(16), "most deviations that a row counts for", isMember: true),
     ],
     takesMembers: true,
     columns: [
@@ -51,10 +51,10 @@ public struct ZScore: Detector {
 
   /// The members of a stage that names none and no option of one.
   static let defaultMembers = [
-    DetectorSettings.Member(name: "level"),
-    DetectorSettings.Member(name: "hour", given: ["season": .word(hourOfDay)]),
-    DetectorSettings.Member(name: "jump", given: ["input": .word("difference")]),
-    DetectorSettings.Member(name: "hour_jump", given: ["input": .word("difference"), "season": .word(hourOfDay)]),
+    DetectorSettings.Member(name: "level", given: ["baseline": .halfLife(3_000)]),
+    DetectorSettings.Member(name: "hour", given: ["season": .word(hourOfDay), "baseline": .halfLife(200)]),
+    DetectorSettings.Member(
+      name: "jump", given: ["input": .word("difference"), "season": .word(hourOfDay), "baseline": .halfLife(200)]),
   ]
 
   /// One score, its options resolved, and where its words are among those of a series.
@@ -111,7 +111,7 @@ public struct ZScore: Detector {
     switch settings.value("normalise", in: spec) {
     case .all: normalStep = 0
     case .halfLife(let rows): normalStep = Self.step(halfLife: rows)
-    case .number, .rows, .duration, .word, .none: normalStep = nil
+    case .number, .measured, .rows, .duration, .word, .none: normalStep = nil
     }
     cooldown = settings.number("cooldown", in: spec)
     band = settings.number("band", in: spec)
@@ -149,7 +149,7 @@ public struct ZScore: Detector {
     switch settings.value("baseline", of: given, in: spec) {
     case .rows(let count): member.window = count
     case .halfLife(let rows): member.step = step(halfLife: rows)
-    case .all, .none, .number, .duration, .word: member.step = 0
+    case .all, .none, .number, .measured, .duration, .word: member.step = 0
     }
     member.isMedian = settings.word("estimator", of: given, in: spec) == "median"
     switch settings.word("season", of: given, in: spec) {

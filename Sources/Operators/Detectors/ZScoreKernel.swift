@@ -14,10 +14,11 @@ struct RunningMean {
   @inline(__always) init(_ at: UnsafeMutablePointer<Double>) { self.at = at }
   @inline(__always) var count: Double { at[0] }
   @inline(__always) var mean: Double { at[1] }
+  @inline(__always) var variance: Double { at[2] }
   @inline(__always) var deviation: Double { at[2].squareRoot() }
   @inline(__always) func add(_ value: Double, step: Double) {
     let count = at[0] + 1
-    let weight = max(1 / count, step)
+    let weight = count * step >= 1 ? step : 1 / count
     let distance = value - at[1]
     at[0] = count
     at[1] += weight * distance
@@ -126,6 +127,9 @@ final class ZScoreKernel: DetectorKernel {
   private static let smoothed = 4
   private static let normal = 6
   private static let baseline = 9
+
+  /// Least deviation of the smoothed distance, in deviations of the value.
+  static let normalDeviationMin = 0.1
 
   static func words(of member: ZScore.Member) -> Int {
     baseline
@@ -236,32 +240,36 @@ final class ZScoreKernel: DetectorKernel {
       let input = value - origin
       let overall = RunningMean(words + Self.overall)
       var mean: Double
-      var deviation: Double
+      var variance: Double
       let count: Double
       if member.window > 0 {
         let last = LastRows(words + Self.baseline, size: member.window)
-        (mean, deviation) = member.isMedian ? last.medianAndDeviation() : last.meanAndDeviation()
+        let (center, spread) = member.isMedian ? last.medianAndDeviation() : last.meanAndDeviation()
+        mean = center
+        variance = spread * spread
         count = Double(last.count)
         last.add(input, isSorted: member.isMedian)
       } else {
         let level = RunningMean(words + Self.baseline)
         count = level.count
         mean = level.mean
-        deviation = level.deviation
+        variance = level.variance
         if member.season != .none {
           let hour = RunningMean(
             words + Self.baseline + RunningMean.words * (1 + Self.bucket(hours, member.season)))
           if hour.count >= member.minSamples {
             mean = hour.mean
-            deviation = hour.deviation
+            variance = hour.variance
           }
           hour.add(input, step: member.step)
         }
         level.add(input, step: member.step)
       }
-      deviation = max(deviation, member.floor * overall.deviation, member.minDeviation)
+      // One root, of the largest.
+      variance = max(
+        variance, member.floor * member.floor * overall.variance, member.minDeviation * member.minDeviation)
       // Of a series that never moves, rounding is no anomaly.
-      deviation = max(deviation, 1e-9 * (1 + abs(mean)))
+      let deviation = max(variance.squareRoot(), 1e-9 * (1 + abs(mean)))
       overall.add(input, step: 0)
       if count >= 2 {
         distance = (input - mean) / deviation
@@ -281,7 +289,7 @@ final class ZScoreKernel: DetectorKernel {
     guard step < 1 else { return distance }
     let count = words[Self.smoothed] + 1
     words[Self.smoothed] = count
-    words[Self.smoothed + 1] += max(1 / count, step) * (distance - words[Self.smoothed + 1])
+    words[Self.smoothed + 1] += (count * step >= 1 ? step : 1 / count) * (distance - words[Self.smoothed + 1])
     return words[Self.smoothed + 1]
   }
 
@@ -289,7 +297,8 @@ final class ZScoreKernel: DetectorKernel {
   private func normalised(_ distance: Double, _ words: UnsafeMutablePointer<Double>) -> Double {
     guard let step = definition.normalStep else { return distance }
     let normal = RunningMean(words + Self.normal)
-    let deviation = max(normal.deviation, 0.02 * normal.mean + 1e-6)
+    // Where `floor` or `min_deviation` makes all distances small, their differences are no news either.
+    let deviation = max(normal.deviation, Self.normalDeviationMin)
     let score = normal.count >= 2 ? (distance - normal.mean) / deviation : 0
     normal.add(distance, step: step)
     return score

@@ -16,6 +16,8 @@ final class DispatchTask: RowTask {
   private let sorted: UnsafeMutablePointer<Int32>
   private var starts: [Int32]
   private var touched: [Int32] = []
+  /// While aggregates are missing: the branches that need them; empty at all other times.
+  private var lacking: [Bool] = []
 
   init(_ definition: RowSet.Dispatch, _ context: TaskContext) {
     slot = definition.slot
@@ -64,13 +66,24 @@ final class DispatchTask: RowTask {
       // After the scatter a branch's counter stands at its end.
       let end = Int(starts[Int(branch)])
       starts[Int(branch)] = 0
+      defer { start = end }
+      if !lacking.isEmpty, lacking[Int(branch)] { continue }
       branches[Int(branch)].process(
         batch, Selection(rows: sorted + start, count: end - start, isDense: false))
-      start = end
     }
   }
 
-  override func windowEnded(_ end: Int64) { for branch in branches { branch.windowEnded(end) } }
+  override func lack(_ slots: Set<Int>) -> Bool {
+    let needing = branches.map { $0.lack(slots) }
+    lacking = slots.isEmpty ? [] : needing
+    return !slots.isEmpty && (slots.contains(slot) || needing.allSatisfy { $0 })
+  }
+
+  override func windowEnded(_ end: Int64) {
+    for (index, branch) in branches.enumerated() {
+      if !lacking.isEmpty, lacking[index] { branch.windowSkipped(end) } else { branch.windowEnded(end) }
+    }
+  }
   override func windowSkipped(_ end: Int64) { for branch in branches { branch.windowSkipped(end) } }
   override func inputEnded() { for branch in branches { branch.inputEnded() } }
   override var stateSize: (keys: Int, bytes: Int) {

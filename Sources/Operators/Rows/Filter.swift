@@ -7,11 +7,13 @@ final class FilterTask: RowTask {
   private let select: (Batch, Selection, UnsafeMutablePointer<Int32>) -> Int
   private let kept: UnsafeMutablePointer<Int32>
   private let rows: RowTask
+  private let operands: Set<Int>
 
   init(_ condition: TypedExpr, _ rows: RowTask, _ context: TaskContext) {
     kept = .allocate(capacity: context.batchRows)
     kept.initialize(repeating: 0, count: context.batchRows)
     self.rows = rows
+    operands = Set(condition.columnIndexes)
     select = makeSelector(condition, capacity: context.batchRows)
   }
 
@@ -22,6 +24,11 @@ final class FilterTask: RowTask {
     guard count > 0 else { return }
     if count == selection.count { return rows.process(batch, selection) }
     rows.process(batch, Selection(rows: kept, count: count, isDense: false))
+  }
+
+  override func lack(_ slots: Set<Int>) -> Bool {
+    let isBelow = rows.lack(slots)
+    return isBelow || !operands.isDisjoint(with: slots)
   }
 
   override func windowEnded(_ end: Int64) { rows.windowEnded(end) }

@@ -54,6 +54,10 @@ private final class MetricTask: RowTask {
     }
   }
 
+  override func lack(_ slots: Set<Int>) -> Bool {
+    slots.contains(definition.value.slot) || definition.labels.contains { slots.contains($0.slot) }
+  }
+
   override func process(_ batch: Batch, _ selection: Selection) {
     let column = batch.columns[definition.value.slot]
     for index in 0..<selection.count {

@@ -58,16 +58,21 @@ public struct RowSet: RowTaskDefinition {
 
 final class RowSetTask: RowTask {
   private let computed: ContiguousArray<(slot: Int, evaluator: Evaluator)>
+  /// By computed column, the slots that it is made of.
+  private let operands: [Set<Int>]
   /// Consumers, then branches and dispatches: everything that takes this set's rows.
   private let children: ContiguousArray<RowTask>
   /// The same, to be called without counting references: with a thousand rules that is done a million times.
   private let calls: ContiguousArray<Unmanaged<RowTask>>
+  /// While aggregates are missing: the columns, and the children, that need them; nil at all other times.
+  private var lacking: (computed: Set<Int>, children: [Bool])?
 
   init(_ definition: RowSet, _ context: TaskContext) {
     computed = ContiguousArray(
       definition.computed.map {
         ($0.slot, makeEvaluator($0.expression, capacity: context.batchRows))
       })
+    operands = definition.computed.map { Set($0.expression.columnIndexes) }
     var children = ContiguousArray<RowTask>()
     for consumer in definition.consumers { children.append(consumer.makeTask(context)) }
     for branch in definition.branches {
@@ -79,6 +84,7 @@ final class RowSetTask: RowTask {
   }
 
   override func process(_ batch: Batch, _ selection: Selection) {
+    if lacking != nil { return processRest(batch, selection) }
     for index in computed.indices {
       batch.columns[computed[index].slot] = computed[index].evaluator.evaluate(batch, selection)
     }
@@ -87,7 +93,32 @@ final class RowSetTask: RowTask {
     }
   }
 
-  override func windowEnded(_ end: Int64) { for child in children { child.windowEnded(end) } }
+  /// What does without the aggregates that are missing.
+  private func processRest(_ batch: Batch, _ selection: Selection) {
+    guard let lacking else { return }
+    for index in computed.indices where !lacking.computed.contains(index) {
+      batch.columns[computed[index].slot] = computed[index].evaluator.evaluate(batch, selection)
+    }
+    for (index, child) in children.enumerated() where !lacking.children[index] { child.process(batch, selection) }
+  }
+
+  override func lack(_ slots: Set<Int>) -> Bool {
+    var slots = slots
+    var without: Set<Int> = []
+    for (index, entry) in computed.enumerated() where !operands[index].isDisjoint(with: slots) {
+      without.insert(index)
+      slots.insert(entry.slot)
+    }
+    let needing = children.map { $0.lack(slots) }
+    lacking = slots.isEmpty ? nil : (without, needing)
+    return !slots.isEmpty && needing.allSatisfy { $0 }
+  }
+
+  override func windowEnded(_ end: Int64) {
+    for (index, child) in children.enumerated() {
+      if lacking?.children[index] == true { child.windowSkipped(end) } else { child.windowEnded(end) }
+    }
+  }
   override func windowSkipped(_ end: Int64) { for child in children { child.windowSkipped(end) } }
   override func inputEnded() { for child in children { child.inputEnded() } }
   override var stateSize: (keys: Int, bytes: Int) {

@@ -176,6 +176,7 @@ final class SloTask: RowTask {
   }
 
   override func windowSkipped(_ end: Int64) { rows.windowSkipped(end) }
+  override func inputEnded() { rows.inputEnded() }
 
   /// Rows of all keys that had events within `idleNanos`, by key.
   private func emit(_ end: Int64) {

@@ -92,8 +92,7 @@ struct StoredSlo {
   init(keyTypes: [PhysicalType], from reader: inout StateReader) throws(StateCorruption) {
     table = try GroupTable(keyTypes: keyTypes, from: &reader)
     stepNanos = try reader.nanos()
-    func time(_ value: Int64) -> Int64? { value == beforeAllTime ? nil : value }
-    evaluated = time(try reader.anyTime())
+    evaluated = try Self.time(from: &reader)
     let seen = try reader.array(of: Int64.self)
     guard seen.count == table.count else {
       throw StateCorruption("the state has \(seen.count) times for \(table.count) keys")
@@ -108,15 +107,22 @@ struct StoredSlo {
       throw StateCorruption("a stretch of the state is \(coarseLength) ns long")
     }
     coarse = try Self.panes(groups: table.count, from: &reader)
-    openEnd = time(try reader.anyTime())
+    openEnd = try Self.time(from: &reader)
     open = try Self.counts(groups: table.count, from: &reader)
-    let from = time(try reader.anyTime())
-    let to = time(try reader.anyTime())
+    let from = try Self.time(from: &reader)
+    let to = try Self.time(from: &reader)
     if let from, let to {
       guard from < to else { throw StateCorruption("a period of the state ends before it begins") }
       calendarBounds = from..<to
     }
     calendar = try Self.counts(groups: table.count, from: &reader)
+  }
+
+  private static func time(from reader: inout StateReader) throws(StateCorruption) -> Int64? {
+    let time = try reader.anyTime()
+    if time == beforeAllTime { return nil }
+    guard storedTimes.contains(time) else { throw StateCorruption("an evaluation of the state is at no time") }
+    return time
   }
 
   private static func panes(groups: Int, from reader: inout StateReader) throws(StateCorruption) -> [SloPane] {

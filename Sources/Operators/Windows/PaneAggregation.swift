@@ -14,9 +14,10 @@ import Runtime
 /// - A window is kept when one of the same size and hop was there: it goes on where it was.
 /// - A window that was not there begins with its first one that starts at or after the barrier (the level's watermark
 ///   then); with `increase` whose look-back has grown, that much later.
-/// - A window with an aggregate that was not there begins with its first one that starts behind every row that had been
+/// - A window with an aggregate that was not there begins, for who reads that, with its first one that starts behind every row that had been
 ///   read at the barrier: behind the level's watermark rounded up to a stored pane, and behind each stored pane; for
-///   `increase` that much later again. The window's other aggregates wait with it, and so do its alerts.
+///   `increase` that much later again. Until then the window goes on for everybody who reads none of these: see
+///   `RowTask.lack`.
 /// - Panes keep the length that they were stored with. While panes of the old length are still open, panes of both lengths
 ///   are put together into ones of their least common multiple; every window that was there before is made of whole ones
 ///   of those, a new one that would cut one in two begins behind them.

@@ -31,6 +31,8 @@ final class RowSender: RowTask {
     }
   }
 
+  override func lack(_ slots: Set<Int>) -> Bool { !slots.isDisjoint(with: definition.neededSlots) }
+
   /// Which shards would have had rows is not known.
   override func windowSkipped(_ end: Int64) {
     for shard in 0..<context.shardCount {

@@ -72,15 +72,21 @@ struct Seam {
     for state in lacking.indices where lacking[state] { noteMissing(state: state, before: pane.end) }
   }
 
-  /// Whether the window from `start` to `end` lacks something that it needs, or would cut a pane in two.
-  func cuts(start: Int64, end: Int64, _ needs: [(state: Int, lookbackNanos: Int64)]) -> Bool {
+  /// Whether the window from `start` to `end` lacks rows, or would cut a pane in two.
+  func cuts(start: Int64, end: Int64) -> Bool {
     if isSeamless { return false }
     if start < mixedUntil, start % mixedNanos != 0 || (end < mixedUntil && end % mixedNanos != 0) { return true }
-    if start < rowsSince { return true }
-    return needs.contains {
-      start < Self.later(stateSince[$0.state], by: $0.lookbackNanos)
-        || start < Self.later(rowsSince, by: $0.lookbackNanos)
-    }
+    return start < rowsSince
+  }
+
+  /// Of the states that a window needs that starts at `start`, those that lack something in it or in what they look back at.
+  func missing(start: Int64, _ needs: [(state: Int, lookbackNanos: Int64)]) -> Set<Int> {
+    if isSeamless { return [] }
+    return Set(
+      needs.filter {
+        start < Self.later(stateSince[$0.state], by: $0.lookbackNanos)
+          || start < Self.later(rowsSince, by: $0.lookbackNanos)
+      }.map(\.state))
   }
 
   /// Every window that starts before `time` has ended.

@@ -185,10 +185,10 @@ final class WindowTask: KeyedTask {
         if due == nil || end < due!.nextEnd! { due = emitter }
       }
       guard let due, let start = due.nextStart, let end = due.nextEnd else { return }
-      if seam.cuts(start: start, end: end, due.needs) {
+      if seam.cuts(start: start, end: end) {
         due.skip()
       } else {
-        due.emit(complete)
+        due.emit(complete, lacking: seam.missing(start: start, due.needs))
       }
     }
   }
@@ -242,6 +242,8 @@ final class WindowEmitter {
   private(set) var notBefore = beforeAllTime
   /// Windows that end by then were evaluated before a restart.
   private var endedThrough = beforeAllTime
+  /// States that the window at hand lacks.
+  private var lacking: Set<Int> = []
   /// The states that it shows, and how far back before a window they depend on rows.
   let needs: [(state: Int, lookbackNanos: Int64)]
 
@@ -296,8 +298,19 @@ final class WindowEmitter {
     self.endedThrough = max(self.endedThrough, endedThrough)
   }
 
+  /// Evaluates the next window as far as its aggregates are there, and moves on.
+  func emit(_ complete: [Pane], lacking: Set<Int>) {
+    guard !lacking.isEmpty else { return emit(complete) }
+    self.lacking = lacking
+    let slots = window.outputs.indices.filter { lacking.contains(window.outputs[$0].state) }
+    let isNeeded = rows.lack(Set(slots.map { definition.keyTypes.count + $0 }))
+    if isNeeded { skip() } else { emit(complete) }
+    self.lacking = []
+    _ = rows.lack([])
+  }
+
   /// Evaluates the next window and moves on; over empty stretches in one step when nobody needs to see them.
-  func emit(_ complete: [Pane]) {
+  private func emit(_ complete: [Pane]) {
     guard let end = nextEnd else { return }
     let start = end - window.sizeNanos
     let panes = complete.filter { $0.start >= start && $0.start < end }
@@ -334,7 +347,7 @@ final class WindowEmitter {
         for column in definition.keyTypes.indices {
           table.writeKey(column, of: base + done, count: count, to: batch.columns[column])
         }
-        for (index, output) in window.outputs.enumerated() {
+        for (index, output) in window.outputs.enumerated() where lacking.isEmpty || !lacking.contains(output.state) {
           pane.states[output.state].finish(
             base + done, count: count, constants: output.constants, windowNanos: window.sizeNanos,
             into: batch.columns[definition.keyTypes.count + index])

@@ -8,9 +8,9 @@ import Runtime
 ///
 /// State goes by operator ids. An operator with the same id before and after goes on with its panes; within it,
 ///
-/// - aggregates go by `PaneAggregation.State.id`. A window (one size and hop) that needs an aggregate that was not kept
-///   before begins again with the first whole window after the deploy, for every rule that reads it: windows are never
-///   emitted half-filled;
+/// - aggregates go by `PaneAggregation.State.id`. A window (one size and hop) begins again with the first whole window
+///   after the deploy for the rules that need an aggregate of it that was not kept before: windows are never emitted
+///   half-filled. For all other rules it goes on;
 /// - a window of another size or hop begins with its first whole window after the deploy;
 /// - windows over the rows of windows that begin again are not emitted while those miss rows;
 /// - all other windows go on, and none of theirs is missing.
@@ -77,12 +77,15 @@ public struct RuleSetChange: Sendable {
     public var rules: [String]
     /// The aggregates of `start`, as a rule would spell them.
     var missing: [String] = []
+    /// Operators whose windows take its rows.
+    var above: Set<String> = []
     var spec: WindowSpec { WindowSpec(sizeNanos: sizeNanos, hopNanos: hopNanos) }
     public var text: String { spec.ruleText }
 
     init(
       _ window: RuleSetParts.Window, start: WindowStart, gapNanos: Int64, missing: [String] = []
     ) {
+      above = Set(window.above.keys)
       sizeNanos = window.spec.sizeNanos
       hopNanos = window.spec.hopNanos
       self.start = start
@@ -212,7 +215,7 @@ extension RuleSetChange {
     /// Windows of the new operators, by operator: those below come first.
     var windows: [String: [Window]] = [:]
     for part in new.operators {
-      let below = part.below.flatMap { windows[$0] }?.first { $0.spec == part.belowSpec }
+      let below = part.below.flatMap { windows[$0] }?.first { $0.spec == part.belowSpec && $0.above.contains(part.id) }
       let rules = part.rules.sorted(by: utf8Precedes)
       if let before = old.operatorWith[part.id] {
         var entry = Operator(
@@ -274,7 +277,7 @@ extension RuleSetChange {
     let known = Set(before.states.map(\.id))
     let lookback = before.lookbackNanos()
     var losers: Set<String> = []
-    for window in part.windows {
+    for window in part.windows.flatMap({ $0.divided(known: known) }) {
       let missing = part.states.filter { window.states.contains($0.id) && !known.contains($0.id) }
       let start: WindowStart
       let had = before.windows.first { $0.spec == window.spec }
@@ -285,6 +288,7 @@ extension RuleSetChange {
       if had == nil {
         start = .newWindow
         if needed > lookback { gap += needed }
+        gap += part.mixedPaneNanos(before, cutBy: window.spec)
       } else if !missing.isEmpty {
         start = .newAggregates(missing.map(\.id))
         gap += part.lookbackNanos(of: Set(missing.map(\.id)))
@@ -293,7 +297,6 @@ extension RuleSetChange {
       }
       if isBelow { gap += (below?.gapNanos ?? 0) + needed }
       if start != .goesOn { losers.formUnion(window.rules.intersection(survivors)) }
-      if had != nil, start != .goesOn { entry.fate = .partlyKept }
       entry.windows.append(
         Window(
           window, start: start, gapNanos: start == .goesOn ? 0 : gap, missing: missing.map(\.text)))

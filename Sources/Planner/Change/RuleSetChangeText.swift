@@ -101,6 +101,9 @@ extension RuleSetChange.Operator {
 
   private var lossText: String {
     let of = RuleSetChange.list(losers)
+    if kind == "group" { return "what was told of the groups of \(of): those that fire are told of again" }
+    if kind == "slo" { return "what \(of) counted: burn rates and the error budget begin anew" }
+    if kind == "cluster" { return "what was learnt for \(of): patterns are new once more, under the same ids" }
     return kind == "alert"
       ? "pending and firing alerts of \(of) start anew; those that fire are not resolved, they fire again or stay silent"
       : "the open windows of \(of)"

@@ -29,6 +29,8 @@ struct RuleSetParts {
     var below: String?
     var belowSpec: WindowSpec?
     var upstreamNanos: Int64 = 0
+    /// Of windows: how long their panes are.
+    var paneNanos: Int64 = 0
     var level: Int
     var family: Int64
     var rules: Set<String>
@@ -41,6 +43,10 @@ struct RuleSetParts {
     /// Aggregates that it gives, by `PaneAggregation.State.id`.
     var states: Set<String>
     var rules: Set<String>
+    /// By rule, and by the id of each operator whose windows take its rows: the aggregates that it cannot do without.
+    var needs: [String: Set<String>]
+    /// Rules by operator over its rows.
+    var above: [String: Set<String>]
   }
 
   var rules: [Rule] = []
@@ -53,6 +59,14 @@ struct RuleSetParts {
     for source in plan.sources {
       sources.append(source.definition)
       visit(source.root, source, SlotNames(source))
+    }
+    for router in plan.routers {
+      let source = router.source.definition.name
+      operators.append(
+        Operator(
+          id: router.operatorID, kind: "router", title: "router of alerts over \(source)", facets: [], deepFacets: [],
+          source: source, sourceFacets: [], below: nil, level: 0, family: 1, rules: [], states: [], windows: []))
+      for group in router.groups { add(group, router) }
     }
     for rule in rules { self.rule[rule.name] = rule }
     for part in operators { operatorWith[part.id] = part }
@@ -116,6 +130,19 @@ struct RuleSetParts {
       Facet("for", Value.duration(Double(definition.forNanos)).ruleText),
       Facet("keep_firing", Value.duration(Double(definition.keepFiringNanos)).ruleText),
       Facet("severity", definition.severity),
+      Facet(
+        "escalate",
+        definition.escalations.map { "to \($0.severity) after \(Value.duration(Double($0.afterNanos)).ruleText)" }
+          .joined(separator: ", ")),
+      Facet("repeat", definition.repeatNanos == 0 ? "" : Value.duration(Double(definition.repeatNanos)).ruleText),
+      Facet("group", alert.group?.name ?? ""),
+      Facet("inhibited when", alert.inhibitedBy.sorted(by: utf8Precedes).joined(separator: "; ")),
+      Facet(
+        "maintenance",
+        alert.maintenances.map { maintenance in
+          let matching = maintenance.matchers.map(\.ruleText).joined(separator: ", ")
+          return "\(maintenance.name) \(maintenance.schedule.ruleText)" + (matching.isEmpty ? "" : " matching \(matching)")
+        }.sorted(by: utf8Precedes).joined(separator: "; ")),
     ]
     for (kind, templates) in [("label", alert.labels), ("annotation", alert.annotations)] {
       facets += templates.map {
@@ -173,6 +200,36 @@ struct RuleSetParts {
         states: [], windows: []))
   }
 
+  /// A group is a rule, and what was told of it is kept by its name and labels.
+  private mutating func add(_ group: TypedGroup, _ router: RouterPlan) {
+    let name = group.name
+    let by = Facet("by", group.by.joined(separator: ", "))
+    let source = router.source.definition
+    let facets = [
+      by,
+      Facet("wait", Value.duration(Double(group.waitNanos)).ruleText),
+      Facet("interval", Value.duration(Double(group.intervalNanos)).ruleText),
+      Facet("repeat", group.repeatNanos == 0 ? "" : Value.duration(Double(group.repeatNanos)).ruleText),
+      Facet("limit", String(group.listedMax)),
+    ]
+    // That of an alert is part of the alert.
+    if let own = rules.firstIndex(where: { $0.name == name && $0.kind == "alert" }) {
+      rules[own].facets += facets.map { Facet("group \($0.name)", $0.identity, $0.text) }
+    } else {
+      let alerts = router.members.filter { $0.group?.name == name }.map(\.definition.name)
+      rules.append(
+        Rule(
+          name: name, kind: "group",
+          facets: [Facet("alerts", alerts.sorted(by: utf8Precedes).joined(separator: ", "))] + facets, source: source.name,
+          sourceFacets: []))
+    }
+    operators.append(
+      Operator(
+        id: router.operatorID(of: group), kind: "group",
+        title: "group \(name)", facets: [by], deepFacets: [], source: source.name, sourceFacets: [], below: nil, level: 0,
+        family: 1, rules: [name], states: [], windows: []))
+  }
+
   private mutating func add(_ pattern: PatternPlan, _ rows: RowSetPlan, _ source: SourcePlan, _ names: SlotNames) {
     let slots = pattern.labels.map(\.slot)
     rules.append(
@@ -212,7 +269,7 @@ struct RuleSetParts {
         id: detector.operatorID, kind: "detector", title: detector.title(names),
         facets: [detector.facet(names)] + detector.input.ownFacets(names), deepFacets: detector.input.belowFacets,
         source: source.definition.name, sourceFacets: source.definition.identityFacets(reading: fields),
-        below: detector.input.window?.panes?.operatorID, level: 0, family: 1, rules: detector.users, states: [],
+        below: detector.input.slo?.operatorID ?? detector.input.window?.panes?.operatorID, level: 0, family: 1, rules: detector.users, states: [],
         windows: []))
   }
 
@@ -253,12 +310,15 @@ struct RuleSetParts {
         deepFacets: panes.input.belowFacets, source: source.definition.name,
         sourceFacets: source.definition.identityFacets(reading: panes.fields),
         below: panes.input.slo?.operatorID ?? panes.input.window?.panes?.operatorID,
-        belowSpec: panes.input.baseWindow?.spec, upstreamNanos: panes.input.reachNanos, level: panes.level, family: panes.family,
+        belowSpec: panes.input.baseWindow?.spec, upstreamNanos: panes.input.reachNanos, paneNanos: panes.paneNanos,
+        level: panes.level, family: panes.family,
         rules: panes.users, states: states,
         windows: panes.windows.map { window in
-          Window(
+          var needs = WindowNeeds(window, panes)
+          needs.visit(window.rows, behind: [])
+          return Window(
             spec: window.spec, states: Set(window.outputs.map { panes.states[$0.output.state].id }),
-            rules: window.users)
+            rules: window.users, needs: needs.states, above: needs.above)
         }))
   }
 
@@ -281,11 +341,94 @@ struct RuleSetParts {
   }
 }
 
+/// What each reader of a window's rows needs of its aggregates, `where` on the way to it included: what
+/// `RowTask.lack` finds out of the graph.
+private struct WindowNeeds {
+  private let window: WindowPlan
+  private let panes: PanesPlan
+  private(set) var states: [String: Set<String>] = [:]
+  private(set) var above: [String: Set<String>] = [:]
+
+  init(_ window: WindowPlan, _ panes: PanesPlan) {
+    self.window = window
+    self.panes = panes
+  }
+
+  /// `all`: behind something that takes a row whole or not at all.
+  mutating func visit(_ rows: RowSetPlan, behind conditions: Set<Int>, all: Bool = false) {
+    let everything = Set(window.outputs.map { panes.states[$0.output.state].id })
+    func need(_ reader: String, _ slots: [Int]) {
+      if all { return states[reader, default: []].formUnion(everything) }
+      let bases = slots.reduce(into: conditions) { $0.formUnion(rows.space.bases[$1]) }
+      for base in bases {
+        guard case .output(let number) = rows.space.kinds[base] else { continue }
+        states[reader, default: []].insert(panes.states[window.outputs[number].output.state].id)
+      }
+    }
+    for consumer in rows.consumers {
+      switch consumer {
+      case .metric(let metric): need(metric.definition.name, metric.labels + [metric.value])
+      case .alert(let alert):
+        var slots = [alert.condition] + alert.keys.map(\.slot) + alert.values.map(\.slot)
+        for template in alert.labels + alert.annotations {
+          for case .slot(let slot, _) in template.parts { slots.append(slot) }
+        }
+        need(alert.definition.name, slots)
+      case .panes(let next):
+        let upstream = next.input.window?.keySlots ?? []
+        need(next.operatorID, next.keySlots + next.states.flatMap { [$0.argument, $0.filter].compactMap { $0 } } + upstream)
+        above[next.operatorID] = next.users
+      case .anomaly(let anomaly): states[anomaly.definition.name, default: []].formUnion(everything)
+      case .slo(let slo): for user in slo.users { states[user, default: []].formUnion(everything) }
+      case .detector(let detector):
+        for user in detector.users { states[user, default: []].formUnion(everything) }
+        visit(detector.rows, behind: conditions, all: true)
+      case .gather(let gather, _): for user in gather.users { states[user, default: []].formUnion(everything) }
+      // Neither stands behind windows.
+      case .pattern, .ordered: break
+      }
+    }
+    for child in rows.children {
+      visit(child.rows, behind: conditions.union(rows.space.bases(of: child.condition)), all: all)
+    }
+  }
+}
+
 extension RuleSetParts.Operator {
   /// How far back before a window the values of these of its states reach; of all when nil.
   func lookbackNanos(of ids: Set<String>? = nil) -> Int64 {
     PaneAggregation.lookbackNanos(
       functions: states.filter { ids?.contains($0.id) ?? true }.map(\.function),
       windowNanos: windows.map(\.spec.sizeNanos))
+  }
+}
+
+extension RuleSetParts.Operator {
+  /// How long panes of the old length may still be open, and new ones be put together with them, when windows would cut
+  /// those in two: the windows begin behind them. 0 when they do not.
+  func mixedPaneNanos(_ before: RuleSetParts.Operator, cutBy window: WindowSpec) -> Int64 {
+    guard paneNanos > 0, before.paneNanos > 0, paneNanos != before.paneNanos else { return 0 }
+    let (common, overflow) = (paneNanos / greatestCommonDivisor(paneNanos, before.paneNanos))
+      .multipliedReportingOverflow(by: before.paneNanos)
+    // Panes that fit together with none are left out.
+    let mixed = overflow ? before.paneNanos : common
+    return window.sizeNanos % mixed == 0 && window.hopNanos % mixed == 0 ? 0 : mixed
+  }
+}
+
+extension RuleSetParts.Window {
+  /// The window as those read it that need aggregates of which nothing is known, and as all others do.
+  func divided(known: Set<String>) -> [RuleSetParts.Window] {
+    func isWaiting(_ reader: String) -> Bool { !(needs[reader] ?? []).isSubset(of: known) }
+    let waitingAbove = above.filter { isWaiting($0.key) }
+    let waiting = rules.filter(isWaiting).union(waitingAbove.values.joined())
+    if waiting.isEmpty || waiting == rules { return [self] }
+    var parts = [self, self]
+    parts[0].rules.subtract(waiting)
+    parts[0].states.formIntersection(known)
+    parts[0].above = above.filter { waitingAbove[$0.key] == nil }
+    parts[1].rules = waiting
+    parts[1].above = waitingAbove
+    return parts
   }
 }

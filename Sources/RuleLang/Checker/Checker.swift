@@ -71,7 +71,6 @@ struct Checker {
     for source in syntax.sources { checkSource(source) }
     checkStreams()
     checkUnique(syntax.metrics.map(\.name), "metric")
-    checkUnique(syntax.alerts.map(\.name), "alert")
     checkUnique(syntax.patterns.map(\.name), "pattern")
     for metric in syntax.metrics { checkMetric(metric) }
     for alert in syntax.alerts { checkAlert(alert) }
@@ -80,13 +79,14 @@ struct Checker {
     for (index, stream) in syntax.streams.enumerated() {
       if case .slo(let slo)? = stream.stages.last { checkBurns(slo, at: index) }
     }
+    checkNotifications()
     warnOfUnused()
     return program
   }
 
   // MARK: Names
 
-  private func checkUnique(_ names: [NameSyntax], _ what: String) {
+  func checkUnique(_ names: [NameSyntax], _ what: String) {
     var first: [String: TextRange] = [:]
     for name in names {
       if let place = first[name.text] {

@@ -26,6 +26,7 @@ extension Checker {
       pipeline.scope.isOpen = true
       return
     }
+    let errorsBefore = reporter.errorCount
     let argument = syntax.argument.flatMap { self.argument($0, spec, pipeline) }
     let argumentType = argument.flatMap { pipeline.scope.columns[$0].type }
     let keys = seriesKeys(syntax, spec, pipeline)
@@ -51,7 +52,7 @@ extension Checker {
         hint: "a stage reads `\(spec.example)`")
       isGood = false
     }
-    if isGood, !reporter.hasErrors { checkTogether(settings, spec, syntax) }
+    if isGood, reporter.errorCount == errorsBefore { checkTogether(settings, spec, syntax) }
     let columns = spec.columns.map {
       TypedColumn(
         name: (syntax.prefix?.text ?? "") + $0.name, type: $0.type(argument: argumentType), isNullable: $0.name != "is_anomaly")
@@ -84,12 +85,15 @@ extension Checker {
       pipeline.scope = after
     }
     let first = pipeline.scope.columns.count
+    let known = columns.filter { pipeline.scope.index(of: $0.name) != nil }.map(\.name)
+    if let one = known.first {
+      let list = known.map { "`\($0)`" }.joined(separator: ", ")
+      reporter.report(
+        .columnExists, "there is a column \(list) already, and `\(spec.name)` adds \(known.count == 1 ? "one" : "them")",
+        at: syntax.name.range, "columns of `\(pipeline.scope.owner)`",
+        hint: "`prefix \(spec.name)_` at its end calls them `\(spec.name)_\(one)` and so on")
+    }
     for column in columns {
-      if pipeline.scope.index(of: column.name) != nil {
-        reporter.report(
-          .columnExists, "there is a column `\(column.name)` already, and `\(spec.name)` adds one", at: syntax.name.range,
-          "a column of `\(pipeline.scope.owner)`", hint: "`prefix \(spec.name)_` calls its columns `\(spec.name)_\(column.name)`")
-      }
       pipeline.scope.add(ColumnInfo(name: column.name, type: column.type, isNullable: column.isNullable))
     }
     if pipeline.windowing == nil, pipeline.ordering == nil { pipeline.ordering = keys }
@@ -218,6 +222,7 @@ extension Checker {
       if word.text == "all" { return .all }
       return word.text == "none" && allowsNone ? DetectorValue.none : bad(option, at: word.range)
     case (.rows(let range), .constant(let syntax)): return rows(syntax, range, option).map { .rows($0) }
+    case (.memory(..<2, _), .constant(let syntax)): return bad(option, at: syntax.range)
     case (.memory(let most, _), .constant(let syntax)): return rows(syntax, 2...most, option).map { .rows($0) }
     case (.memory, .halfLife(let syntax)):
       guard let number = number(syntax) else { return bad(option, at: syntax.range) }
@@ -263,7 +268,7 @@ extension Checker {
         at: syntax.range, hint: "write it in the unit of the column")
       return nil
     }
-    return range.contains(number) ? .number(number) : bad(option, at: syntax.range)
+    return range.contains(number) ? .measured(number, argument) : bad(option, at: syntax.range)
   }
 
   private func bad(_ option: DetectorOption, at range: TextRange, hint: String? = nil) -> DetectorValue? {
@@ -313,6 +318,7 @@ extension DetectorOption.Kind {
     case .duration(let range):
       "a duration from \(durationText(Double(range.lowerBound))) to \(durationText(Double(range.upperBound)))"
     case .word(let words): words.map { "`\($0)`" }.joined(separator: ", ")
+    case .memory(..<2, let allowsNone): "`all` or `half_life N windows`\(allowsNone ? ", or `none`" : "")"
     case .memory(let most, let allowsNone):
       "`all`, `half_life N windows` or `N windows` with 2 to \(most)\(allowsNone ? ", or `none`" : "")"
     case .value: "a constant of the column's type"

@@ -128,6 +128,8 @@ struct ExpressionChecker {
     let hint: String
     if scope.lost.contains(text) {
       hint = "`aggregate` keeps keys and aggregates only: \(scope.columnList)"
+    } else if let joined = scope.columns.first(where: { $0.name.hasSuffix(".\(text)") }) {
+      hint = "columns of a joined stream say whose they are: `\(joined.name)`"
     } else if let meant = closest(
       to: text, among: scope.columns.map(\.name) + Array(constants.keys))
     {

@@ -2,7 +2,8 @@ import Catalog
 
 /// Metrics and alerts.
 extension Checker {
-  static let severities = ["page", "critical", "ticket", "warning", "info"]
+  /// The worst first.
+  static let severities = TypedAlert.severities
 
   // MARK: Metrics
 
@@ -153,13 +154,9 @@ extension Checker {
     }
     let forNanos = wait(alert.hold, "for")
     let keepNanos = wait(alert.keepFiring, "keep_firing")
-    if let severity = alert.severity, !Self.severities.contains(severity.text) {
-      let list = Self.severities.joined(separator: ", ")
-      reporter.report(
-        .unknownSeverity, "unknown severity `\(severity.text)`", at: severity.range,
-        hint: reporter.closest(to: severity.text, among: Self.severities).map { "did you mean `\($0)`?" }
-          ?? "severities: \(list)")
-    }
+    if let severity = alert.severity, !Self.severities.contains(severity.text) { unknownSeverity(severity) }
+    let escalations = escalations(alert)
+    let again = repeatNanos(alert.repeatEvery)
     let keys = info?.windowing?.keyColumns ?? []
     let labels = templates(alert.labels, "label", in: scope) { expression, syntax in
       guard let info, !info.isWindowingUnknown else { return }
@@ -174,12 +171,15 @@ extension Checker {
     }
     let annotations = templates(alert.annotations, "annotation", in: scope) { _, _ in }
     guard let stream, let condition else { return }
-    program.alerts.append(
-      TypedAlert(
-        name: alert.name.text, origin: reporter.place(alert.name.range),
-        stream: streamPlaces[stream], condition: condition.expression,
-        conditionText: alert.conditionText, forNanos: forNanos, keepFiringNanos: keepNanos,
-        severity: alert.severity?.text ?? "ticket", labels: labels, annotations: annotations))
+    var typed = TypedAlert(
+      name: alert.name.text, origin: reporter.place(alert.name.range),
+      stream: streamPlaces[stream], condition: condition.expression,
+      conditionText: alert.conditionText, forNanos: forNanos, keepFiringNanos: keepNanos,
+      severity: alert.severity?.text ?? "ticket", labels: labels, annotations: annotations)
+    typed.escalations = escalations
+    // That of an alert with a group of its own is the group's.
+    typed.repeatNanos = alert.group == nil ? again : 0
+    program.alerts.append(typed)
   }
 
   func templates(

@@ -63,7 +63,7 @@ final class Reporter {
   let texts: [SourceText]
   private(set) var diagnostics: [Diagnostic] = []
   private var leftOut = 0
-  private var errorCount = 0
+  private(set) var errorCount = 0
   /// One a file.
   private var cursors: [SourceText.ColumnCursor]
 

@@ -55,6 +55,9 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
   case badCluster = "E0601"
   case badJoin = "E0701"
   case badTrace = "E0702"
+  case badGrouping = "E0510"
+  case badMaintenance = "E0511"
+  case badEscalation = "E0512"
   case badSlo = "E0801"
   case badBurn = "E0802"
   case badDetector = "E0620"
@@ -124,6 +127,9 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
     case .badCluster: "patterns of texts cannot be found so"
     case .badJoin: "rows cannot be joined so"
     case .badTrace: "traces cannot be put together so"
+    case .badGrouping: "alerts cannot be put together so"
+    case .badMaintenance: "a maintenance window is not well described"
+    case .badEscalation: "an escalation leads nowhere"
     case .badSlo: "an SLO cannot be kept so"
     case .badBurn: "a burn condition makes no sense"
     case .badDetector: "a detector cannot work so"
@@ -190,13 +196,15 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
     case .unknownDeclaration:
       """
-      A rule file consists of `let`, `source`, `stream`, `metric`, `alert`, `pattern`, `anomaly` and `slo` declarations.
+      A rule file consists of `let`, `source`, `stream`, `metric`, `alert`, `pattern`, `anomaly`, `slo`, `group`, `inhibit` \
+      and `maintenance` declarations.
       """
     case .unknownItem:
       """
       The items of a source: kafka, partitioned by, format, time, fields, require, dead_letter, late. Those of an alert: \
-      on, when, for, keep_firing, severity, labels, annotations. Those of an slo: on, by, good, bad, total, objective, every, \
-      min_events, burn, labels, annotations.
+      on, when, for, keep_firing, severity, escalate, repeat, group, labels, annotations. Those of a group: alerts, by, wait, \
+      interval, repeat, limit. Those of a maintenance window: from, to, every, zone, alerts, matching. Those of an slo: on, by, \
+      good, bad, total, objective, every, min_events, burn, labels, annotations.
       """
     case .duplicateItem:
       """
@@ -204,7 +212,8 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
     case .missingItem:
       """
-      A source needs `time` and `fields`, an alert `on` and `when`, an slo `on`, `good` or `bad`, and `objective`.
+      A source needs `time` and `fields`, an alert `on` and `when`, an slo `on`, `good` or `bad`, and `objective`, a group \
+      `alerts`, a maintenance window `from` and `to`, or `every`.
       """
     case .unclosedBlock:
       """
@@ -212,7 +221,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
     case .unknownStage:
       """
-      The stages of a pipeline: where, derive, window, aggregate, cluster, and the detectors.
+      The stages of a pipeline: where, derive, window, aggregate, cluster, join, left join, unless, trace, edges, and the detectors.
       """
     case .notInThisVersion:
       """
@@ -240,7 +249,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
     case .duplicateName:
       """
       All files form one program. Sources and streams share one namespace; constants, metrics and alerts \
-      have one each; so have the fields of a source, the labels and the annotations of an alert.
+      have one each (groups of alerts count as alerts); so have the fields of a source, the labels and the annotations of an alert.
       """
     case .unknownInput:
       """
@@ -353,7 +362,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
     case .badDuration:
       """
       `watermark`, `idle`, `max_ahead`, `allowed_lateness`, `for` and `keep_firing` are durations of 0 to \
-      365d.
+      365d; so are `after` and `repeat`, from 1s on. A group's `wait` is at most 1d, its `interval` 1s to 7d.
       """
     case .badMetric:
       """
@@ -400,6 +409,22 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       `trace` and `edges` name the trace's key, `gap` (1ms to 1h), and in braces the columns of a span: `span` and `parent` \
       (one type), `service` (a string), `duration`, and, where there are such, `start` (a timestamp), `error` (a bool) and \
       `name`. `longest` is 1ms to 24h, `limit N spans` 1 to 1,000,000.
+      """
+    case .badGrouping:
+      """
+      `group` and `inhibit` name alerts of one source, and labels that each of them has. An alert is in one group at most, and \
+      no alert inhibits itself, neither directly nor by way of others. `limit` lists 1 to 1,000 alerts.
+      """
+    case .badMaintenance:
+      """
+      A maintenance window is open either `from t"…" to t"…"` or `every DAY HH:MM for DURATION`, on days of the week, `day` or \
+      `weekday`, for 1m to 7d, in a `zone` of the system's tz database (UTC when left out). `matching` compares labels with \
+      texts: `service == "search"`, `!=`, `in ("a", "b")`, `not in`.
+      """
+    case .badEscalation:
+      """
+      Each `escalate` raises the severity, after a longer time of firing than the one before. From the lowest: info, warning, \
+      ticket, critical, page.
       """
     case .unused:
       """

@@ -15,6 +15,7 @@ extension TypedProgram {
           + Self.by(metric.labels.map { columns[$0] }))
     }
     for alert in alerts { dump(alert, &lines) }
+    dumpNotifications(&lines)
     for pattern in patterns {
       let columns = streams[pattern.stream].columns.map(\.name)
       lines.append("pattern \(pattern.name) on \(streams[pattern.stream].name)" + Self.by(pattern.keys.map { columns[$0] }))
@@ -137,6 +138,10 @@ extension TypedProgram {
     lines.append(
       "  when \(alert.condition.text(columns: columns)) for \(durationText(Double(alert.forNanos)))"
         + " keep_firing \(durationText(Double(alert.keepFiringNanos)))")
+    for step in alert.escalations {
+      lines.append("  escalate to \(step.severity) after \(durationText(Double(step.afterNanos)))")
+    }
+    if alert.repeatNanos > 0 { lines.append("  repeat \(durationText(Double(alert.repeatNanos)))") }
     if alert.conditionText != alert.condition.text(columns: columns) {
       lines.append("  as written: \(alert.conditionText)")
     }
@@ -150,6 +155,25 @@ extension TypedProgram {
         }
         lines.append("  \(what) \(template.name): \(parts.joined(separator: " "))")
       }
+    }
+  }
+
+  private func dumpNotifications(_ lines: inout [String]) {
+    func names(_ alerts: [Int]) -> String { alerts.map { self.alerts[$0].name }.joined(separator: ", ") }
+    for group in groups {
+      let again = group.repeatNanos > 0 ? " repeat \(durationText(Double(group.repeatNanos)))" : ""
+      lines.append(
+        "group \(group.name) of \(names(group.alerts))\(Self.by(group.by))"
+          + " wait \(durationText(Double(group.waitNanos))) interval \(durationText(Double(group.intervalNanos)))\(again)"
+          + " limit \(group.listedMax)")
+    }
+    for inhibition in inhibitions {
+      let equal = inhibition.equal.isEmpty ? "" : " equal \(inhibition.equal.joined(separator: ", "))"
+      lines.append("inhibit \(names(inhibition.targets)) when \(names(inhibition.sources))\(equal)")
+    }
+    for maintenance in maintenances {
+      lines.append("maintenance \(maintenance.name) \(maintenance.schedule.ruleText) on \(names(maintenance.alerts))")
+      for matcher in maintenance.matchers { lines.append("  matching \(matcher.ruleText)") }
     }
   }
 

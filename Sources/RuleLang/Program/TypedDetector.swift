@@ -84,10 +84,10 @@ public struct TypedAnomaly: Sendable, Hashable {
 extension DetectorSettings {
   /// What the rule says, as rule text, sorted by the options' names; members in their order.
   public var text: String {
-    var parts = Self.text(given, argumentType)
+    var parts = Self.text(given)
     if !members.isEmpty {
       let listed = members.map { member in
-        let options = Self.text(member.given, argumentType).joined(separator: " ")
+        let options = Self.text(member.given).joined(separator: " ")
         return options.isEmpty ? member.name : "\(member.name): \(options)"
       }
       parts.append("members { \(listed.joined(separator: ", ")) }")
@@ -95,7 +95,7 @@ extension DetectorSettings {
     return parts.joined(separator: " ")
   }
 
-  private static func text(_ given: [String: DetectorValue], _ type: ValueType?) -> [String] {
+  private static func text(_ given: [String: DetectorValue]) -> [String] {
     given.sorted { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }.map { "\($0.key) \($0.value.ruleText)" }
   }
 }
@@ -105,6 +105,10 @@ extension DetectorValue {
   public var ruleText: String {
     switch self {
     case .number(let number): numberText(number)
+    case .measured(let number, .duration): Value.duration(number).ruleText
+    case .measured(let number, .bytes): Value.bytes(number).ruleText
+    case .measured(let number, .ratio): Value.ratio(number).ruleText
+    case .measured(let number, _): numberText(number)
     case .rows(let count): "\(count)"
     case .duration(let nanos): durationText(Double(nanos))
     case .word(let word): word

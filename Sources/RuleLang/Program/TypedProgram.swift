@@ -9,6 +9,9 @@ public struct TypedProgram: Sendable, Hashable {
   public var metrics: [TypedMetric]
   public var alerts: [TypedAlert]
   public var patterns: [TypedPattern]
+  public var groups: [TypedGroup] = []
+  public var inhibitions: [TypedInhibition] = []
+  public var maintenances: [TypedMaintenance] = []
   public var anomalies: [TypedAnomaly]
 
   public init(
@@ -202,6 +205,14 @@ public enum TypedStage: Sendable, Hashable {
   case trace(TypedTrace)
   /// Of rows of windows: one row a key and evaluation with the key columns, then `TypedSlo.outputs`.
   case slo(TypedSlo)
+
+  /// Whether it makes rows of several, with an event time of their own.
+  var isGathering: Bool {
+    switch self {
+    case .join, .trace: true
+    case .filter, .derive, .aggregate, .cluster, .detector, .slo: false
+    }
+  }
 }
 
 /// The error budget of an `slo`, kept over the rows of windows that hop and last by the time between two evaluations.
@@ -405,6 +416,10 @@ public struct TypedAlert: Sendable, Hashable {
   public var forNanos: Int64
   public var keepFiringNanos: Int64
   public var severity: String
+  /// What becomes of the severity while it goes on firing, in the order of time.
+  public var escalations: [TypedEscalation] = []
+  /// How long until a firing alert is told of again; 0 for never.
+  public var repeatNanos: Int64 = 0
   /// Beside the stream's keys, which label every alert. Templates use key columns only.
   public var labels: [TypedTemplate]
   public var annotations: [TypedTemplate]

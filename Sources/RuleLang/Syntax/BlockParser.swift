@@ -6,7 +6,7 @@ extension Parser {
     .kafka, .partitioned, .format, .time, .fields, .require, .deadLetter, .late,
   ]
   private static let alertItems: [Keyword] = [
-    .on, .when, .for, .keepFiring, .severity, .labels, .annotations,
+    .on, .when, .for, .keepFiring, .severity, .escalate, .repeat, .group, .labels, .annotations,
   ]
 
   mutating func source() throws(SyntaxFailure) -> SourceSyntax {
@@ -47,7 +47,7 @@ extension Parser {
   ) throws(SyntaxFailure) {
     let place = currentRange
     advance()
-    if let first = seen[word], word != .require, word != .burn {
+    if let first = seen[word], word != .require, word != .escalate, word != .burn {
       throw fail(
         .duplicateItem, "`\(word.rawValue)` is given twice", at: place, "again",
         context: [(first, "first here")])
@@ -72,7 +72,7 @@ extension Parser {
     // What was meant is not missing.
     if let meant, let keyword = Keyword.byText[meant] { seen[keyword] = currentRange }
     return fail(
-      .unknownItem, "\(block == "source" ? "a" : "an") \(block) has no `\(word)`", at: currentRange,
+      .unknownItem, "\(["alert", "slo"].contains(block) ? "an" : "a") \(block) has no `\(word)`", at: currentRange,
       hint: meant.map { "did you mean `\($0)`?" } ?? "items: \(list)")
   }
 
@@ -253,7 +253,7 @@ extension Parser {
     let word = keyword
     guard Self.alertItems.contains(word) else {
       throw unknownItem(
-        of: "alert", Self.alertItems, later: ["group", "inhibit", "escalate", "notify"],
+        of: "alert", Self.alertItems, later: ["notify"],
         seen: &alert.seen)
     }
     try item(word, &alert.seen)
@@ -266,6 +266,9 @@ extension Parser {
     case .for: alert.hold = try expression()
     case .keepFiring: alert.keepFiring = try expression()
     case .severity: alert.severity = try name("a severity")
+    case .escalate: alert.escalations.append(try escalation())
+    case .repeat: alert.repeatEvery = try expression()
+    case .group: alert.group = try alertGroup(alert.name)
     case .labels: alert.labels = try templates()
     default: alert.annotations = try templates()
     }

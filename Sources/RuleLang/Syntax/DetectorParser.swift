@@ -10,6 +10,7 @@ extension Parser {
     let start = currentRange
     advance()
     if spec.takesColumn {
+      if isAtDeclaration { throw unexpected("a column of numbers", hint: "a stage reads `\(spec.example)`") }
       if kind == .identifier, spec.option(text(current)) != nil || keyword == .by || text(current) == "members" {
         throw unexpected("a column of numbers", hint: "a stage reads `\(spec.example)`")
       }

@@ -9,6 +9,7 @@ struct Parser {
   /// Most levels that an expression nests, so that neither the parser nor whoever walks the tree
   /// overflows the stack.
   static let depthMax = 64
+  private static let declarationsText = "declarations: \(Keyword.declarations.map(\.rawValue).joined(separator: ", "))"
 
   let file: Int32
   let reporter: Reporter
@@ -159,6 +160,8 @@ struct Parser {
     guard !second.startsLine else { return false }
     if current.keyword.isDeclaration {
       if current.keyword == .test, second.kind == .string { return true }
+      // An alert has an item `group by service`.
+      if current.keyword == .group, ahead(2).kind != .leftBrace { return false }
       return second.kind == .identifier && !second.keyword.isReserved
     }
     let third = ahead(2).kind
@@ -230,7 +233,7 @@ struct Parser {
       _ = unexpected(
         "a declaration",
         hint: kind == .rightBrace
-          ? "this `}` closes nothing" : "declarations: let, source, stream, metric, alert, pattern, anomaly, slo")
+          ? "this `}` closes nothing" : Self.declarationsText)
       return nil
     }
     guard current.startsLine else {
@@ -242,7 +245,7 @@ struct Parser {
     reporter.report(
       .unknownDeclaration, "unknown declaration `\(word)`", at: currentRange,
       hint: meant.map { "did you mean `\($0.rawValue)`?" }
-        ?? "declarations: let, source, stream, metric, alert, pattern, anomaly, slo")
+        ?? Self.declarationsText)
     let shape = ahead(2).kind
     return ahead(1).kind == .identifier && (shape == .equal || shape == .leftBrace) ? meant : nil
   }
@@ -253,7 +256,7 @@ struct Parser {
     if Keyword.laterDeclarations.contains(word) {
       throw fail(
         .notInThisVersion, "this version has no `\(word.rawValue)` declarations", at: currentRange,
-        hint: "let, source, stream, metric, alert, pattern, anomaly and slo are there")
+        hint: Self.declarationsText)
     }
     advance()
     switch word {
@@ -275,6 +278,12 @@ struct Parser {
       program.metrics.append(try metric())
     case .pattern:
       program.patterns.append(try pattern())
+    case .group:
+      program.groups.append(try group())
+    case .inhibit:
+      program.inhibitions.append(try inhibition())
+    case .maintenance:
+      program.maintenances.append(try maintenance())
     case .slo:
       program.streams.append(try slo())
     case .anomaly:

@@ -8,6 +8,9 @@ struct ProgramSyntax {
   var metrics: [MetricSyntax] = []
   var alerts: [AlertSyntax] = []
   var patterns: [PatternSyntax] = []
+  var groups: [GroupSyntax] = []
+  var inhibitions: [InhibitionSyntax] = []
+  var maintenances: [MaintenanceSyntax] = []
   var anomalies: [AnomalySyntax] = []
 }
 
@@ -206,8 +209,56 @@ struct AlertSyntax {
   var hold: ExprSyntax?
   var keepFiring: ExprSyntax?
   var severity: NameSyntax?
+  var escalations: [EscalationSyntax] = []
+  var repeatEvery: ExprSyntax?
+  /// `group by …` within the alert.
+  var group: GroupSyntax?
   var labels: [TemplateSyntax] = []
   var annotations: [TemplateSyntax] = []
+  var seen: [Keyword: TextRange] = [:]
+}
+
+/// `escalate to severity after duration`
+struct EscalationSyntax {
+  var severity: NameSyntax
+  var after: ExprSyntax
+}
+
+/// `group name { … }`, or `group by …` within an alert, whose name it then has.
+struct GroupSyntax {
+  var name: NameSyntax
+  var alerts: [NameSyntax] = []
+  var by: [NameSyntax] = []
+  /// `wait`, `interval`, `repeat`, `limit`.
+  var options: [Keyword: ExprSyntax] = [:]
+  var seen: [Keyword: TextRange] = [:]
+}
+
+/// `inhibit targets when sources equal labels`
+struct InhibitionSyntax {
+  var range: TextRange
+  var targets: [NameSyntax]
+  var sources: [NameSyntax] = []
+  var equal: [NameSyntax] = []
+}
+
+/// `maintenance name { … }`
+struct MaintenanceSyntax {
+  struct Matcher {
+    var label: NameSyntax
+    var values: [TextSyntax]
+    var isNegated: Bool
+  }
+  var name: NameSyntax
+  var from: ExprSyntax?
+  var until: ExprSyntax?
+  var days: [NameSyntax] = []
+  /// Seconds behind midnight.
+  var start: Int64 = 0
+  var length: ExprSyntax?
+  var zone: TextSyntax?
+  var alerts: [NameSyntax] = []
+  var matchers: [Matcher] = []
   var seen: [Keyword: TextRange] = [:]
 }
 

@@ -32,7 +32,7 @@ enum Keyword: String, Sendable, CaseIterable {
   case none = ""
   case and, or, not, between, `in`, `is`, null, `true`, `false`, `where`
   // Declarations.
-  case `let`, source, stream, metric, alert, pattern, anomaly, slo
+  case `let`, source, stream, metric, alert, pattern, anomaly, slo, group, inhibit, maintenance
   case test, table
   // Stages.
   case derive, window, aggregate, cluster, join, left, unless, trace, edges
@@ -49,6 +49,10 @@ enum Keyword: String, Sendable, CaseIterable {
   case on, when, `for`
   case keepFiring = "keep_firing"
   case severity, labels, annotations
+  case escalate, to, after, `repeat`
+  // Items of a group, an inhibition and a maintenance window.
+  case alerts, wait, interval, matching, zone
+  case equalLabels = "equal"
   // Items of an SLO.
   case good, bad, total, objective, over, burn
   case minEvents = "min_events"
@@ -64,12 +68,15 @@ enum Keyword: String, Sendable, CaseIterable {
     }
   }
 
-  static let declarations: [Keyword] = [.let, .source, .stream, .metric, .alert, .pattern, .anomaly, .slo]
+  static let declarations: [Keyword] = [
+    .let, .source, .stream, .metric, .alert, .pattern, .anomaly, .slo, .group, .inhibit, .maintenance,
+  ]
   /// Declarations of the language that this version does not have.
   static let laterDeclarations: Set<Keyword> = [.test, .table]
   var isDeclaration: Bool {
     switch self {
-    case .let, .source, .stream, .metric, .alert, .pattern, .anomaly, .slo, .test, .table: true
+    case .let, .source, .stream, .metric, .alert, .pattern, .group, .inhibit, .maintenance, .anomaly, .slo, .test,
+      .table: true
     default: false
     }
   }

@@ -53,8 +53,27 @@ public protocol StatefulTask: AnyObject {
   /// Instead of `restore`, where others are restored and nothing of this task was stored: rows before `time` will
   /// not come.
   func start(missingBefore time: Int64)
+  /// What it keeps for one rule, where that is no exchange's and so not counted there.
+  var ruleState: RuleState? { get }
 }
 
 extension StatefulTask {
   public func start(missingBefore time: Int64) {}
+  public var ruleState: RuleState? { nil }
+}
+
+/// What a task keeps for a rule, for `/metrics` and the memory limit.
+public struct RuleState: Sendable, Hashable {
+  /// Index among the graph's rules.
+  public var rule: Int32
+  public var keys: Int
+  public var bytes: Int
+  /// Rows that were not taken because the rule kept as many keys as it may.
+  public var rowsOverLimit: Int
+  public init(rule: Int32, keys: Int, bytes: Int, rowsOverLimit: Int) {
+    self.rule = rule
+    self.keys = keys
+    self.bytes = bytes
+    self.rowsOverLimit = rowsOverLimit
+  }
 }

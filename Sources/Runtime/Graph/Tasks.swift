@@ -11,8 +11,14 @@ open class RowTask {
   open func windowEnded(_ end: Int64) {}
 
   /// Behind a window: the window that ends at `end` cannot be evaluated, because rows or aggregates of it are
-  /// missing. Nothing is known of it, so alerts stay as they are, and windows over its rows are not whole either.
+  /// missing. Whether a condition was true all the time is not known then: what is pending starts anew, what fires goes on
+  /// firing, and windows over its rows are not whole either.
   open func windowSkipped(_ end: Int64) {}
+
+  /// Behind a window: the next window holds nothing in these slots, whose aggregates are too young for it. Answers
+  /// whether nothing here can do without them: then who called calls `windowSkipped` instead of `process` and
+  /// `windowEnded`, until it has been called with no slots. Who does not say otherwise needs them all.
+  open func lack(_ slots: Set<Int>) -> Bool { !slots.isEmpty }
 
   /// Behind a window: whether `windowEnded` without rows would do nothing, so that empty windows may be skipped.
   open var isQuiet: Bool { true }

@@ -59,7 +59,7 @@ extension Array where Element == UInt8 {
   }
 
   /// Sixteen hexadecimal digits.
-  mutating func append(hex value: UInt64) {
+  public mutating func append(hex value: UInt64) {
     withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 16) { digits in
       for index in 0..<16 {
         let nibble = UInt8(truncatingIfNeeded: value >> UInt64(60 - 4 * index)) & 15

@@ -37,6 +37,20 @@ public struct SimulatedFaults: Sendable {
   public static let none = SimulatedFaults()
 }
 
+/// How often each fault has struck, for tests that must not pass because nothing went wrong.
+public struct SimulatedFaultCounts: Sendable, Hashable {
+  public var requestsLost = 0
+  public var answersLost = 0
+  /// Acknowledgements that came before one of an older record.
+  public var acknowledgementsReordered = 0
+  /// Times that the brokers went away.
+  public var outages = 0
+  /// Members that their group expelled because their session ended.
+  public var expulsions = 0
+
+  public init() {}
+}
+
 /// How a simulated log answers what it does not do.
 public enum SimulatedLogError: Error, Hashable, Sendable {
   /// No answer: it may have been done or not.

@@ -50,14 +50,20 @@ public final class SimulatedFileSystem: FileSystem {
 
   /// Operations so far, failed ones included; closing a file is none.
   public private(set) var operations = 0
-  private var failing: (operation: Int, onwards: Bool, code: Int32)?
+  private var failing: (operation: Int, onwards: Bool, sparesReads: Bool, code: Int32)?
+  /// Operations that failed because `fail` said so: those that only look, and all others.
+  public private(set) var failedReads = 0
+  public private(set) var failedWrites = 0
+  /// Files of which a crash has taken something.
+  public private(set) var tornFiles = 0
 
   /// `seed` decides what failing writes leave behind.
   public init(seed: UInt64 = 0) { random = SplitMix(state: seed) }
 
-  /// The operation of that number (from 0, counted from now) fails with `code`; all later ones too when `onwards`.
-  public func fail(operation: Int, onwards: Bool = false, code: Int32) {
-    failing = (operations + operation, onwards, code)
+  /// The operation of that number (from 0, counted from now) fails with `code`; all later ones too when `onwards`. With
+  /// `sparesReads` those that change nothing succeed all the same.
+  public func fail(operation: Int, onwards: Bool = false, sparesReads: Bool = false, code: Int32) {
+    failing = (operations + operation, onwards, sparesReads, code)
   }
 
   /// No operation fails any more.
@@ -115,6 +121,7 @@ public final class SimulatedFileSystem: FileSystem {
     if unsynced > 0 {
       // The length may have reached the disk, and the bytes not: then there are zeros, or what lay there before.
       let kept = random.below(unsynced + 1)
+      tornFiles += 1
       var tail = Array(file.bytes[file.durable.count..<file.durable.count + kept])
       if kept > 0, random.next() & 1 == 0 {
         let start = random.below(kept)
@@ -133,6 +140,9 @@ public final class SimulatedFileSystem: FileSystem {
     defer { operations += 1 }
     guard let failing else { return }
     if failing.onwards ? operations >= failing.operation : operations == failing.operation {
+      let isRead = operation.hasPrefix("read") || operation == "look at"
+      if isRead, failing.sparesReads { return }
+      if isRead { failedReads += 1 } else { failedWrites += 1 }
       throw FileSystemFailure(operation: operation, path: path, code: failing.code)
     }
   }

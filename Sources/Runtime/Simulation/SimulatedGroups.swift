@@ -171,6 +171,7 @@ extension SimulatedLog {
           // One that was away and not missed.
           member.generation = group.generation
         } else if step - member.lastSeen >= member.sessionSteps {
+          counts.expulsions += 1
           expel(member)
         }
       }

@@ -58,6 +58,8 @@ public final class SimulatedLog: @unchecked Sendable {
   public private(set) var step = 0
   /// Called after each step, for whoever lets time pass along with it.
   public var onStep: (() -> Void)?
+  /// Faults so far.
+  public internal(set) var counts = SimulatedFaultCounts()
   private var downUntil = 0
   private var topics: [String: [Partition]] = [:]
   var producers: [Producer] = []
@@ -81,6 +83,7 @@ public final class SimulatedLog: @unchecked Sendable {
 
   /// The brokers are away for so many steps.
   public func takeDown(steps: Int) {
+    if !isDown { counts.outages += 1 }
     downUntil = max(downUntil, step + steps)
     restSessions()
   }
@@ -103,9 +106,16 @@ public final class SimulatedLog: @unchecked Sendable {
 
   /// A request on its way to the brokers and back.
   func request<Answer>(_ body: () throws -> Answer) throws -> Answer {
-    if isDown || random.happens(faults.requestLost) { throw SimulatedLogError.unavailable }
+    if isDown { throw SimulatedLogError.unavailable }
+    if random.happens(faults.requestLost) {
+      counts.requestsLost += 1
+      throw SimulatedLogError.unavailable
+    }
     let answer = try body()
-    if random.happens(faults.answerLost) { throw SimulatedLogError.unavailable }
+    if random.happens(faults.answerLost) {
+      counts.answersLost += 1
+      throw SimulatedLogError.unavailable
+    }
     return answer
   }
 

@@ -58,7 +58,15 @@ final class SimulatedProducer {
       queues[index].records = []
       queues[index].tags = []
     }
-    for entry in acknowledgements where entry.step <= log.step { counts.settle(entry.count, tag: entry.tag) }
+    var isOlderMissing = false
+    for entry in acknowledgements {
+      if entry.step > log.step {
+        isOlderMissing = true
+        continue
+      }
+      if isOlderMissing { log.counts.acknowledgementsReordered += 1 }
+      counts.settle(entry.count, tag: entry.tag)
+    }
     acknowledgements.removeAll { $0.step <= log.step }
   }
 

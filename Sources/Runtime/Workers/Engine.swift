@@ -48,6 +48,8 @@ public struct EngineStatus: Sendable {
   public var stateBytes = 0
   /// By exchange of the graph.
   public var operators: [OperatorStatus] = []
+  /// By rule of the graph, what is kept for it beside its exchanges: alerts that are pending or firing.
+  public var rules: [OperatorStatus] = []
   /// Whether partitions are held back because of `EngineOptions.stateBytesMax`.
   public var isOverStateLimit = false
   public init() {}
@@ -370,9 +372,11 @@ final class EngineShared: @unchecked Sendable {
     var status = EngineStatus()
     var counters = [PartitionCounters](repeating: PartitionCounters(), count: identities.count)
     status.operators = Array(repeating: OperatorStatus(), count: graph.exchanges.count)
+    status.rules = Array(repeating: OperatorStatus(), count: graph.rules.count)
     status.isOverStateLimit = stateGate.isClosed
     for part in stats.values {
       for (exchange, own) in part.operators.enumerated() { status.operators[exchange] += own }
+      for (rule, own) in part.rules.enumerated() { status.rules[rule] += own }
       status.batches += part.batches
       status.batchNanos += part.batchNanos
       status.batchNanosMax = max(status.batchNanosMax, part.batchNanosMax)

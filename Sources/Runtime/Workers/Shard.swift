@@ -30,6 +30,8 @@ final class FlowShard {
   private(set) var levelWatermarks: [Int64]
   private let broadcast: (Message) throws -> Void
   private let isCommitted: Bool
+  /// See `EngineOptions.alignsBarriers`.
+  private let isAligned: Bool
   private let resume: ResumePoint?
   /// While rows are read again from here, windows before it are not whole: there is no way back behind it.
   private let needsFloor: Int64
@@ -42,10 +44,12 @@ final class FlowShard {
 
   init(
     graph: Graph, flow: Int, context: TaskContext, merger: OutputMerger, partitions: [Int],
-    resume: ResumePoint?, isRestored: Bool, isCommitted: Bool, broadcast: @escaping (Message) throws -> Void
+    resume: ResumePoint?, isRestored: Bool, isCommitted: Bool, isAligned: Bool,
+    broadcast: @escaping (Message) throws -> Void
   ) {
     self.resume = resume
     self.isCommitted = isCommitted
+    self.isAligned = isAligned
     self.flow = flow
     shard = context.shard
     self.context = context
@@ -169,7 +173,7 @@ final class FlowShard {
   /// At a barrier all shards of a source have advanced equally far, and every record up to there has been
   /// handed on: what is left to store is the way back by reading again.
   func encode(into writer: StateWriter) {
-    precondition(context.output.isEmpty, "records wait behind an aligned barrier")
+    precondition(!isAligned || context.output.isEmpty, "records wait behind an aligned barrier")
     writer.append(UInt16(1))
     writer.append(points.last?.emittedThrough ?? beforeAllTime)
     writer.append(points.last?.neededSince ?? beforeAllTime)
@@ -190,8 +194,15 @@ final class FlowShard {
 
   var isFinished: Bool { levelWatermarks.allSatisfy { $0 == afterAllTime } }
 
-  /// Adds what this worker keeps for each exchange: the shard's windows, and the open panes of its partitions.
-  func addSizes(to operators: inout [OperatorStatus]) {
+  /// Adds what this worker keeps for each exchange: the shard's windows, and the open panes of its partitions; and for
+  /// each rule what it keeps beside them.
+  func addSizes(to operators: inout [OperatorStatus], rules: inout [OperatorStatus]) {
+    for task in context.statefulTasks {
+      guard let state = task.ruleState, rules.indices.contains(Int(state.rule)) else { continue }
+      rules[Int(state.rule)].keys += state.keys
+      rules[Int(state.rule)].bytes += state.bytes
+      rules[Int(state.rule)].rowsOverLimit += state.rowsOverLimit
+    }
     for entry in keyed {
       let size = entry.task.stateSize
       operators[entry.exchange].keys += size.keys

@@ -74,7 +74,7 @@ final class Worker: @unchecked Sendable {
           partitions: engine.partitionSources.indices.filter {
             graph.flows[flow].sources.contains(engine.partitionSources[$0])
           }, resume: resume[flow], isRestored: restoredFlows[flow] != nil, isCommitted: engine.options.isLive,
-          broadcast: { [unowned self] in try self.broadcast($0) }))
+          isAligned: engine.options.alignsBarriers, broadcast: { [unowned self] in try self.broadcast($0) }))
     }
   }
 
@@ -276,9 +276,12 @@ final class Worker: @unchecked Sendable {
     let now = monotonicNanos()
     if now - stateNanos >= 100_000_000 || isLast {
       stateNanos = now
-      stats.operators = Array(repeating: OperatorStatus(), count: engine.graph.exchanges.count)
-      for shard in shards { shard.addSizes(to: &stats.operators) }
-      stats.state = stats.operators.reduce((0, 0)) { ($0.0 + $1.keys, $0.1 + $1.bytes) }
+      var operators = Array(repeating: OperatorStatus(), count: engine.graph.exchanges.count)
+      var rules = Array(repeating: OperatorStatus(), count: engine.graph.rules.count)
+      for shard in shards { shard.addSizes(to: &operators, rules: &rules) }
+      stats.operators = operators
+      stats.rules = rules
+      stats.state = (stats.operators + stats.rules).reduce((0, 0)) { ($0.0 + $1.keys, $0.1 + $1.bytes) }
       engine.stateGate.note(bytes: stats.state.bytes, worker: number)
     }
     engine.report(stats, worker: number)
@@ -434,6 +437,8 @@ struct WorkerStats: Sendable {
   var state: (keys: Int, bytes: Int) = (0, 0)
   /// By exchange.
   var operators: [OperatorStatus] = []
+  /// By rule, what no exchange has.
+  var rules: [OperatorStatus] = []
 }
 
 /// A worker's answer to a commit: where its shards (by flow) and its partitions stand.

@@ -14,8 +14,10 @@ let benchPage = CommandPage(
   options: [
     .option("generate", "DIR", "write files into this directory"),
     .flag("serve", "write a topic; prints the brokers and the topic's name when all events are there"),
+    .flag("detectors", "measure what detectors cost, in millions of rows of windows a second"),
+    .option("windows", "N", "with --detectors: rows of each key; default 30"),
     .option("checkpoints", "DIR", "measure what checkpoints cost, with files and checkpoints in this directory"),
-    .option("keys", "N", "with --checkpoints: keys alive; default 1000000"),
+    .option("keys", "N", "with --checkpoints: keys alive; default 1000000; with --detectors 100000"),
     .option("seconds", "N", "with --checkpoints: how long each run is; default 25"),
     .option("rounds", "N", "with --checkpoints: pairs of runs; default 3"),
     .option("checkpoint-every", "TIME", "with --checkpoints; default 10s"),
@@ -46,10 +48,17 @@ let benchCommand = Command(benchPage) { arguments, environment in
     try bench.run(environment)
     return .ok
   }
+  if arguments.flag("detectors") {
+    try DetectorBench(
+      keys: try arguments.integer("keys", 1...10_000_000) ?? 100_000,
+      windows: try arguments.integer("windows", 1...100_000) ?? 30
+    ).run(environment)
+    return .ok
+  }
   switch (arguments.text("generate"), arguments.flag("serve")) {
   case (let directory?, false): try load.generate(into: directory, environment)
   case (nil, true): try load.serve(on: arguments.text("kafka"), environment)
-  default: throw CommandFailure.usage("bench needs --generate DIR, --serve or --checkpoints DIR")
+  default: throw CommandFailure.usage("bench needs --generate DIR, --serve, --detectors or --checkpoints DIR")
   }
   return .ok
 }

@@ -90,6 +90,10 @@ private func summary(_ status: EngineStatus, graph: Graph, nanos: Int64) -> Stri
     + "\(grouped(status.late)) late, \(counted(status.deadLetters, "dead letter"))\n"
   let overLimit = status.operators.reduce(0) { $0 + $1.rowsOverLimit }
   if overLimit > 0 { text += "  \(counted(overLimit, "row")) not aggregated or joined: a limit of keys, rows or spans was reached\n" }
+  let alertsOverLimit = status.rules.reduce(0) { $0 + $1.rowsOverLimit }
+  if alertsOverLimit > 0 {
+    text += "  \(counted(alertsOverLimit, "row")) made no alert: the alerts of a rule are limited\n"
+  }
   for kind in RecordKind.allCases {
     let count = status.recordsByKind[Int(kind.rawValue)]
     if count > 0 { text += "  \(kind.name): \(grouped(count))\n" }

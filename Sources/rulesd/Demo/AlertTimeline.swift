@@ -28,6 +28,12 @@ struct AlertTimeline {
     let title = "\(rule)  \(labels)"
     switch state {
     case "firing":
+      let isKnown = firingSince[identity] != nil
+      if isKnown {
+        // Said again, or worse by now: it is the same alert.
+        let what = record["escalated_from"] == nil ? "again   " : "WORSE   "
+        return "\(clock)  \(colored(what, "31"))  \(padded(severity, 8))  \(title)"
+      }
       firedCount += 1
       firingSince[identity] = nanos
       var text = "\(clock)  \(colored("FIRING  ", "31;1"))  \(padded(severity, 8))  \(title)\n"
@@ -42,6 +48,9 @@ struct AlertTimeline {
       let since = firingSince.removeValue(forKey: identity)
       let lasted = since.map { "  after \(minutes(nanos - $0))" } ?? ""
       return "\(clock)  \(colored("resolved", "32"))  \(padded(severity, 8))  \(title)\(lasted)"
+    case "suppressed":
+      let by = record["silenced_by"]?.text ?? record["inhibited_by"]?.text ?? ""
+      return "\(clock)  \(colored("silent  ", "2"))  \(padded(severity, 8))  \(title)  because of \(by)"
     default:
       return "\(clock)  \(colored("pending ", "33"))  \(padded(severity, 8))  \(title)"
     }

@@ -187,16 +187,21 @@ extension EngineStatus {
     }
     sum.recordsByRule = added(recordsByRule, other.recordsByRule)
     sum.recordsByKind = added(recordsByKind, other.recordsByKind)
-    for (exchange, own) in operators.enumerated() where exchange < sum.operators.count {
-      sum.operators[exchange].rowsOverLimit += own.rowsOverLimit
-    }
-    if sum.operators.isEmpty {
-      sum.operators = operators.map { own in
+    func limits(_ own: [OperatorStatus]) -> [OperatorStatus] {
+      own.map { own in
         var counter = OperatorStatus()
         counter.rowsOverLimit = own.rowsOverLimit
         return counter
       }
     }
+    for (rule, own) in rules.enumerated() where rule < sum.rules.count {
+      sum.rules[rule].rowsOverLimit += own.rowsOverLimit
+    }
+    if sum.rules.isEmpty { sum.rules = limits(rules) }
+    for (exchange, own) in operators.enumerated() where exchange < sum.operators.count {
+      sum.operators[exchange].rowsOverLimit += own.rowsOverLimit
+    }
+    if sum.operators.isEmpty { sum.operators = limits(operators) }
     sum.batches += batches
     sum.batchNanos += batchNanos
     sum.batchNanosMax = max(batchNanosMax, other.batchNanosMax)

@@ -176,6 +176,14 @@ private func addStateByRule(
       sizes[rule, default: OperatorStatus()].rowsOverLimit += counted.rowsOverLimit
     }
   }
+  for (number, rule) in graph.rules.enumerated() {
+    let size = number < board.status.rules.count ? board.status.rules[number] : OperatorStatus()
+    let counted = number < total.rules.count ? total.rules[number] : OperatorStatus()
+    guard sizes[rule] != nil else { continue }
+    sizes[rule, default: OperatorStatus()].keys += size.keys
+    sizes[rule, default: OperatorStatus()].bytes += size.bytes
+    sizes[rule, default: OperatorStatus()].rowsOverLimit += counted.rowsOverLimit
+  }
   func family(_ name: String, _ type: String, _ help: String, _ value: (OperatorStatus) -> Int) {
     out.family(name, type, help)
     for rule in sizes.keys.sorted() { out.sample(name, [("rule", rule)], Double(value(sizes[rule] ?? .init()))) }

@@ -163,6 +163,9 @@ final class Reloader: @unchecked Sendable {
     }
   }
 
+  /// Rules that run, by name. For the control thread.
+  var ruleNames: [String] { names(program) }
+
   private func names(_ program: TypedProgram) -> [String] {
     program.metrics.map(\.name) + program.alerts.map(\.name) + program.patterns.map(\.name) + program.anomalies.map(\.name)
   }

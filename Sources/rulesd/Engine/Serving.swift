@@ -151,10 +151,10 @@ private func log(_ event: CoordinatorEvent, _ setup: RunSetup, _ environment: Co
   case .engineStarted(let partitions, let restored):
     guard let restored else { return }
     environment.note("\(counted(partitions, "partition")) go on from checkpoint \(restored)")
-    setup.audit?.record(.restore, revision: setup.revision, rules: [], .done(restored))
+    auditRestore(.done(restored), setup)
   case .rereads(let reason):
     environment.note("\(reason); the state is rebuilt by reading again")
-    setup.audit?.record(.restore, revision: setup.revision, rules: [], .failed(reason))
+    auditRestore(.failed(reason), setup)
   case .restoreDelayed(let reason): environment.note("\(reason); the store is asked again")
   case .checkpointFailed(let reason): environment.note("checkpoint failed: \(reason)")
   case .transactionAborted(let reason): environment.note("going back to the last commit: \(reason)")
@@ -167,6 +167,12 @@ extension BrokenPartitioning {
     "warning: source \(source): \(key) comes in partitions \(partitions.map { String($0) }.joined(separator: " and ")) of "
       + "\(topic), which is not `partitioned by` these fields: daemons that share its partitions get it wrong"
   }
+}
+
+/// With the rules that run now, which a reload may have changed since the start.
+private func auditRestore(_ outcome: AuditOutcome, _ setup: RunSetup) {
+  setup.audit?.record(
+    .restore, revision: setup.reloader?.revision ?? setup.revision, rules: setup.reloader?.ruleNames ?? [], outcome)
 }
 
 private func hostName() -> String {

@@ -30,6 +30,17 @@ import Testing
       alert Busy { on sliding when n > 3 for 7m severity ticket }
       alert Grown { on counters when grown > 20 keep_firing 4m severity ticket }
       alert Steady { on steady when highest > 60 for 3m keep_firing 6m severity ticket }
+      alert Low { on minutes when worst > 30 keep_firing 2m severity info escalate to ticket after 2m repeat 3m }
+      alert Lower { on minutes when worst > 10 keep_firing 3m severity info escalate to page after 4m }
+      alert Worst { on minutes when worst > 60 for 1m }
+      inhibit Low, Worst when Busy equal key
+      group Together { alerts Lower, Worst  by key  wait 30s  interval 2m  repeat 5m }
+      slo values { on a by key  bad value > 60  objective 90% over 8m
+        burn page when rate > 3 over 8m and 2m  burn ticket when rate >= 2 over 5m }
+      metric values_left = values.budget_left
+      metric values_burn = values.burn_2m
+      slo slices { on steady  good highest < 100  objective 70% over 9m  burn page when rate > 1 over 9m and 3m }
+      alert SlicesSpent { on slices when budget_left < 0 for 6m }
       """
 
   /// Joins of both sources, of windows, of a source with itself, and traces.

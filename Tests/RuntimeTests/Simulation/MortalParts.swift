@@ -4,7 +4,10 @@
 /// done; no later one is.
 final class Life {
   struct Dead: Error {}
+  enum Moment { case elsewhere, readingState, writingState, writingManifest }
   private(set) var isOver = false
+  /// In the middle of what it ended; nil when somebody else ended it.
+  private(set) var endedIn: Moment?
   private var left: Int
   let limit: Int
 
@@ -15,12 +18,16 @@ final class Life {
 
   func end() { isOver = true }
 
+  /// It ends within so many calls.
+  func shorten(to calls: Int) { left = min(left, calls) }
+
   /// Before and after each effect.
-  func pass() throws {
+  func pass(_ moment: Moment = .elsewhere) throws {
     if isOver { throw Dead() }
     left -= 1
     if left <= 0 {
       isOver = true
+      endedIn = moment
       throw Dead()
     }
   }
@@ -38,6 +45,7 @@ final class QueuedExecutor: BackgroundExecutor, @unchecked Sendable {
   // @unchecked: a simulation has one thread.
   private var jobs: [@Sendable () -> Void] = []
   func run(_ job: @escaping @Sendable () -> Void) { jobs.append(job) }
+  var isIdle: Bool { jobs.isEmpty }
   /// Answers whether there was one.
   func runNext() -> Bool {
     if jobs.isEmpty { return false }
@@ -88,7 +96,8 @@ final class MortalSink: RecordSink {
 
   private var late: OutputBatch?
 
-  /// `waits` false: says that records are durable without looking, and sends them when the next ones come.
+  /// `waits` false: says that records are durable without looking, and sends them when the next ones come, or when the
+  /// engine ends in peace.
   init(_ inner: SimulatedSink, _ life: Life, waits: Bool) {
     self.inner = inner
     self.life = life
@@ -100,7 +109,11 @@ final class MortalSink: RecordSink {
     try life.around { if let late { try inner.write(late) } }
     late = batch
   }
-  func flush() throws { if waits { try life.around { try inner.flush() } } }
+  func flush() throws {
+    if let late { try life.around { try inner.write(late) } }
+    late = nil
+    try life.around { try inner.flush() }
+  }
   func barrier(_ epoch: UInt64) { if !life.isOver { inner.barrier(epoch) } }
   func complete(_ epoch: UInt64) throws { if waits { try life.around { try inner.complete(epoch) } } }
   var problem: String? { nil }
@@ -141,26 +154,42 @@ final class MortalTransactionalSink: TransactionalSink {
 final class MortalFileSystem: FileSystem {
   private let inner: SimulatedFileSystem
   private let life: Life
+  private var paths: [WritableFile: String] = [:]
+  /// Directories whose manifest this process has put in its place.
+  private(set) var manifests: [String] = []
 
   init(_ inner: SimulatedFileSystem, _ life: Life) {
     self.inner = inner
     self.life = life
   }
 
-  private func check(_ path: String) throws(FileSystemFailure) {
-    do { try life.pass() } catch { throw FileSystemFailure(operation: "reach", path: path, code: 5) }
+  private func check(_ path: String, _ moment: Life.Moment = .elsewhere) throws(FileSystemFailure) {
+    do { try life.pass(moment) } catch { throw FileSystemFailure(operation: "reach", path: path, code: 5) }
+  }
+
+  private func moment(writing path: String) -> Life.Moment {
+    path.contains("/manifest") ? .writingManifest : .writingState
   }
 
   func create(_ path: String) throws(FileSystemFailure) -> WritableFile {
     try check(path)
-    return try inner.create(path)
+    let file = try inner.create(path)
+    paths[file] = path
+    return file
   }
   func append(_ bytes: UnsafeRawBufferPointer, to file: WritableFile) throws(FileSystemFailure) {
-    try check("file")
+    let path = paths[file] ?? ""
+    let wasAlive = !life.isOver
+    do { try check(path, moment(writing: path)) } catch {
+      // The kernel had taken half of it.
+      if wasAlive { try inner.append(UnsafeRawBufferPointer(rebasing: bytes.prefix(bytes.count / 2)), to: file) }
+      throw error
+    }
     try inner.append(bytes, to: file)
   }
   func sync(_ file: WritableFile) throws(FileSystemFailure) {
-    try check("file")
+    let path = paths[file] ?? ""
+    try check(path, moment(writing: path))
     try inner.sync(file)
   }
   func close(_ file: WritableFile) { inner.close(file) }
@@ -171,6 +200,7 @@ final class MortalFileSystem: FileSystem {
   func rename(_ from: String, to: String) throws(FileSystemFailure) {
     try check(from)
     try inner.rename(from, to: to)
+    if to.hasSuffix("/manifest"), let name = to.split(separator: "/").dropLast().last { manifests.append(String(name)) }
   }
   func remove(_ path: String) throws(FileSystemFailure) {
     try check(path)
@@ -189,7 +219,7 @@ final class MortalFileSystem: FileSystem {
     return try inner.list(path)
   }
   func read(_ path: String, offset: Int, count: Int) throws(FileSystemFailure) -> [UInt8] {
-    try check(path)
+    try check(path, .readingState)
     return try inner.read(path, offset: offset, count: count)
   }
   func size(_ path: String) throws(FileSystemFailure) -> Int {
@@ -226,7 +256,7 @@ final class BrokenStore: CheckpointStore {
   }
 }
 
-/// Deliberate mistakes in the protocol, which the simulation must notice.
+/// Deliberate mistakes in the protocol, which the simulation must notice by what is committed in the end.
 enum Mutation: String, CaseIterable, Sendable {
   /// An offset names a checkpoint that is not stored yet.
   case commitsBeforeManifest
@@ -242,4 +272,18 @@ enum Mutation: String, CaseIterable, Sendable {
   case offsetsOutsideTransaction
   /// Old checkpoints are removed although an offset names them.
   case prunesWhatIsNamed
+
+  /// Whether the code with the mistake runs in such a history at all.
+  func concerns(_ plan: HistoryPlan) -> Bool {
+    switch self {
+    // With transactions there is nothing else to wait for.
+    case .commitsBeforeRecords: !plan.isExactlyOnce
+    case .offsetsOutsideTransaction: plan.isExactlyOnce
+    // There is one worker to an engine where partitions are shared out.
+    case .barrierNotAligned: !plan.isShared
+    // Who may write twice may do that.
+    case .writtenNotRemembered: plan.isExactlyOnce
+    case .commitsBeforeManifest, .metadataNotRead, .prunesWhatIsNamed: true
+    }
+  }
 }

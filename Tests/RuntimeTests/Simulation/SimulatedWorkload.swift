@@ -1,4 +1,9 @@
+import Catalog
 import Foundation
+import Operators
+import Planner
+import RuleLang
+import Testing
 
 @testable import Runtime
 
@@ -7,7 +12,8 @@ struct SimulatedWorkload {
   struct Partition {
     var source: Int
     var partition: Int32
-    var records: [[UInt8]]
+    /// Payloads, and when the broker got them: a time that no row is ahead of.
+    var records: [(payload: [UInt8], time: Int64)]
   }
   static let format = SimulatedFormat(columns: ["ts", "key", "value", "counter", "seq"])
 
@@ -56,6 +62,11 @@ struct SimulatedWorkload {
     ),
     ("Busy", "alert Busy { on sliding when n > 3 for 7m severity ticket }"),
     ("Grown", "alert Grown { on counters when grown > 20 keep_firing 4m severity ticket }"),
+    (
+      "values",
+      "slo values { on a by key bad value > 60 objective 90% over 8m "
+        + "burn page when rate > 3 over 8m and 2m burn ticket when rate >= 2 over 5m }"
+    ),
     ("Steady", "alert Steady { on steady when highest > 60 for 3m keep_firing 6m severity ticket }"),
   ]
   private static let global: [(name: String, text: String)] = [
@@ -70,17 +81,23 @@ struct SimulatedWorkload {
   init(data: UInt64, isShared: Bool) throws {
     var random = SeededRandom(data &* 977 &+ (isShared ? 1 : 0))
     start = testEpoch
+    // Half of the inputs close a pane every few rows, so that something is always on its way between workers.
+    let isSparse = Bool.random(using: &random)
     var partitions: [Partition] = []
     for (source, count) in [(0, Int.random(in: 1...3, using: &random)), (1, Int.random(in: 1...2, using: &random))] {
       for partition in 0..<count {
         let records = randomRecords(
           Int.random(in: 60...260, using: &random), from: start + Int64(partition) * 7 * second, keys: 3,
-          stepNanosMax: Int64.random(in: 2...12, using: &random) * second, boundNanos: (source == 0 ? 10 : 20) * second,
+          stepNanosMax: Int64.random(in: isSparse ? 15...45 : 2...12, using: &random) * second, boundNanos: (source == 0 ? 10 : 20) * second,
           lateOneIn: 25, garbageOneIn: 40, random: &random)
+        var front = start
         partitions.append(
           Partition(
             source: source, partition: Int32(partition),
-            records: records.map { Self.payload($0, isShared ? "p\(partition)" : "") }))
+            records: records.map { record in
+              if !record.isGarbage { front = max(front, record.time) }
+              return (Self.payload(record, isShared ? "p\(partition)" : ""), front)
+            }))
       }
     }
     self.partitions = partitions
@@ -93,12 +110,24 @@ struct SimulatedWorkload {
     let metrics = chosen.filter { $0.text.hasPrefix("metric") && !["rows", "growth"].contains($0.name) }
     let spare = all.filter { rule in rule.text.hasPrefix("metric") && !chosen.contains { $0.name == rule.name } }
     let removed = metrics.randomElement(using: &random)
-    let added = spare.randomElement(using: &random)
+    let left = chosen.filter { $0.name != removed?.name }
+    let old = try Self.program(chosen, isShared)
+    // One that costs the others nothing: what a change may cost is another test's matter.
+    let added = try spare.shuffled(using: &random).first { rule in
+      !RuleSetChange(from: old, to: try Self.program(left + [rule], isShared)).losesState
+    }
     self.removed = Set([removed?.name].compactMap { $0 })
     self.added = Set([added?.name].compactMap { $0 })
-    let next = chosen.filter { $0.name != removed?.name } + [added].compactMap { $0 }
-    rules = RunningRules(graph: try graph(Self.text(chosen, isShared)), revision: "one")
-    nextRules = RunningRules(graph: try graph(Self.text(next, isShared)), revision: "two")
+    rules = RunningRules(graph: buildPlan(old).lower(), revision: "one")
+    nextRules = RunningRules(
+      graph: buildPlan(try Self.program(left + [added].compactMap { $0 }, isShared)).lower(), revision: "two")
+  }
+
+  private static func program(_ rules: [(name: String, text: String)], _ isShared: Bool) throws -> TypedProgram {
+    let result = compileRules(
+      [SourceFile(path: "test.rules", text: text(rules, isShared))],
+      catalog: makeCatalog(formats: [FormatSpec(name: "json", summary: "JSON")]))
+    return try #require(result.program, "\(result.diagnostics.map(\.message))")
   }
 
   private static func text(_ rules: [(name: String, text: String)], _ isShared: Bool) -> String {

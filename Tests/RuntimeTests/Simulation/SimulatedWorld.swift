@@ -2,66 +2,11 @@ import Testing
 
 @testable import Runtime
 
-/// What a history is about: rules, input, and how the processes run.
-struct HistoryPlan {
-  var data: UInt64
-  var isExactlyOnce: Bool
-  var isShared: Bool
-  /// Faults come out of this.
-  var seed: UInt64
-  /// None: the history that others are compared with.
-  var hasFaults: Bool
-  var mutation: Mutation?
-  /// Rules that take over in the middle.
-  var reloads: Bool
-  /// A network that loses every fourth request.
-  var losesMuch = false
-}
-
-/// What is left at the end.
-struct HistoryResult {
-  var lines: [String] = []
-  var crashes = 0
-  var restores = 0
-  /// Why checkpoints were not read that had been committed.
-  var rereads: [String] = []
-  var checkpoints = 0
-  var reloads = 0
-  var takeBacks = 0
-  var commits = 0
-  /// Nil when it came to its end.
-  var failure: String?
-}
-
 /// Brokers, a disk, a clock and a few processes in one thread: a seed is a history.
 final class SimulatedWorld {
   static let sourceNames = ["a", "b"]
   private static let stepNanos: Int64 = 10_000_000
   private static let outputTopic = "out"
-
-  final class Machine {
-    var process: Process?
-    var startAt = 0
-    /// Stands still until then.
-    var hangsUntil = 0
-    let number: Int
-    init(_ number: Int) { self.number = number }
-  }
-
-  final class Process {
-    let coordinator: Coordinator
-    let executor: QueuedExecutor
-    let life: Life
-    let sources: SourceList
-    init(_ coordinator: Coordinator, _ executor: QueuedExecutor, _ life: Life, _ sources: SourceList) {
-      self.coordinator = coordinator
-      self.executor = executor
-      self.life = life
-      self.sources = sources
-    }
-  }
-
-  final class SourceList { var all: [MortalSource] = [] }
 
   private let plan: HistoryPlan
   private let workload: SimulatedWorkload
@@ -72,16 +17,24 @@ final class SimulatedWorld {
   private var machines: [Machine]
   private var result = HistoryResult()
   private var next: [Int]
-  private var damagesDisk = false
   private var rulesNow: RunningRules
   private var reloadAt: Int?
+  /// Whether the scheduler lets workers starve while others run ahead.
+  private let isUnfair: Bool
+  /// Most records of a partition in a step.
+  private let feedMax: Int
+  /// By checkpoint: how many workers took it, and of which revision the rules were.
+  private var origins: [String: (workers: Int, revision: String)] = [:]
 
   init(_ plan: HistoryPlan, _ workload: SimulatedWorkload) {
     self.plan = plan
     self.workload = workload
-    random = SimulatedRandom(seed: plan.seed &* 0x9E37_79B9 &+ plan.data)
+    var random = SimulatedRandom(seed: plan.seed &* 0x9E37_79B9 &+ plan.data)
+    isUnfair = plan.hasFaults && random.happens(0.6)
+    feedMax = plan.hasFaults ? [2, 4, 8][random.upTo(2)] : 8
     log = SimulatedLog(seed: random.next())
     disk = SimulatedFileSystem(seed: random.next())
+    self.random = random
     clock = TestClock(workload.start + 3_600 * second)
     machines = (0..<(plan.hasFaults ? 2 : 1)).map { Machine($0) }
     next = workload.partitions.map { _ in 0 }
@@ -99,8 +52,11 @@ final class SimulatedWorld {
   // MARK: Processes
 
   private func start(_ machine: Machine) throws {
-    let life = Life(calls: plan.hasFaults && random.happens(0.7) ? 1 + random.upTo(900) : .max)
-    let store = try DirectoryCheckpointStore(path: "/state", group: "g", files: MortalFileSystem(disk, life))
+    // Some do not live long enough to begin.
+    let calls = random.happens(0.2) ? 150 : 900
+    let life = Life(calls: plan.hasFaults && random.happens(0.7) ? 1 + random.upTo(calls) : .max)
+    let files = MortalFileSystem(disk, life)
+    let store = try DirectoryCheckpointStore(path: "/state", group: "g", files: files)
     let executor = QueuedExecutor()
     let list = SourceList()
     var engine = EngineOptions(
@@ -115,6 +71,7 @@ final class SimulatedWorld {
     options.checkpointsKept = 1
     options.assignmentNanos = .max / 2
     let number = machine.number
+    result.note([.oneWorker, .twoWorkers, .threeWorkers, .fourWorkers][engine.workers - 1])
     let sink: any RecordSink
     if plan.isExactlyOnce {
       let id = plan.isShared ? "g.\(number)" : "g"
@@ -129,7 +86,7 @@ final class SimulatedWorld {
     let coordinator = try Coordinator(
       rules: rulesNow, sink: sink, store: BrokenStore(store, plan.mutation), executor: executor, options: options,
       suffix: { [unowned self] in UInt32(truncatingIfNeeded: self.random.next()) },
-      observe: { [unowned self] in self.note($0) }
+      observe: { [unowned self] in self.note($0, machine, workers: engine.workers) }
     ) { [unowned self] node in
       var options = SimulatedSourceOptions(group: "g.\(node.schema.name)", format: SimulatedWorkload.format)
       options.ownership = plan.isShared ? .shared : .standby(leads: node.schema.index == 0)
@@ -142,7 +99,7 @@ final class SimulatedWorld {
       return source
     }
     offsets.coordinator = coordinator
-    machine.process = Process(coordinator, executor, life, list)
+    machine.process = Process(coordinator, executor, life, files, list)
   }
 
   private final class Offsets: @unchecked Sendable {
@@ -162,29 +119,86 @@ final class SimulatedWorld {
     }
   }
 
-  private func note(_ event: CoordinatorEvent) {
-    switch event {
-    case .engineStarted(_, let restored): if restored != nil { result.restores += 1 }
-    case .rereads(let reason): result.rereads.append(reason)
-    case .checkpoint: result.checkpoints += 1
-    case .committed: result.commits += 1
-    case .reloaded: result.reloads += 1
-    case .transactionAborted: result.takeBacks += 1
-    case .checkpointFailed, .commitFailed, .restoreDelayed, .barrier, .reloadFailed, .engineEnded: return
+  private func note(_ event: CoordinatorEvent, _ machine: Machine, workers: Int) {
+    if case .engineEnded(let status, _) = event {
+      tell("machine \(machine.number): an engine ended")
+      for (identity, counters) in status.partitions {
+        tell("  \(identity.topic)/\(identity.partition) watermark \(counters.watermark - workload.start), \(counters.rows) rows")
+      }
+    } else {
+      tell("machine \(machine.number): \(event)".prefix(240).description)
     }
+    switch event {
+    case .engineStarted(_, let restored):
+      hasRestarted = true
+      machine.process?.hasRun = true
+      machine.process?.isReloading = false
+      guard let restored else { return }
+      result.note(.restore)
+      guard let origin = origins[restored] else { return }
+      if origin.workers != workers { result.note(.restoreWithOtherWorkers) }
+      if origin.revision != rulesNow.revision { result.note(.restoreAfterReload) }
+    case .rereads(let reason):
+      result.rereads.append(reason)
+      result.note(.rereadAfterLoss)
+    case .checkpoint(let name, _, _, _):
+      origins[name] = (workers, machine.process?.coordinator.rules.revision ?? rulesNow.revision)
+      result.note(.checkpoint)
+      // What a checkpoint is worth shows when somebody has to begin from it, before there is a newer one.
+      if plan.hasFaults, random.happens(0.3) { doom(machine, within: 30) }
+    case .reloaded: result.note(.reload)
+    case .reloadFailed: machine.process?.isReloading = false
+    case .transactionAborted: result.note(.transactionAborted)
+    case .committed, .checkpointFailed, .commitFailed, .restoreDelayed, .barrier, .engineEnded: return
+    }
+  }
+
+  private func tell(_ what: @autoclosure () -> String) {
+    if plan.isTold { result.story.append("step \(log.step), \(what())") }
+  }
+
+  private func doom(_ machine: Machine, within steps: Int) {
+    guard let process = machine.process, !isSettling else { return }
+    process.doomedAt = min(process.doomedAt, log.step + 1 + random.upTo(steps - 1))
   }
 
   private func kill(_ machine: Machine) {
     guard let process = machine.process else { return }
+    noteCrash(process)
     process.life.end()
     for source in process.sources.all { source.inner.kill() }
     machine.process = nil
     machine.startAt = log.step + random.upTo(20)
-    result.crashes += 1
     // A process that dies leaves the disk as it is; one time in two the machine goes with it.
-    if random.happens(0.5) { disk.crash(seed: random.next()) }
+    if random.happens(0.5) {
+      result.note(.powerLost)
+      disk.crash(seed: random.next())
+    }
     disk.heal()
   }
+
+  private func noteCrash(_ process: Process) {
+    result.note(.crash)
+    tell("a crash, by itself \(process.life.endedIn.map { "\($0)" } ?? "not"), ails \(process.coordinator.problems)")
+    switch process.life.endedIn {
+    case .writingState: result.note(.crashInStateFile)
+    case .writingManifest: result.note(.crashInManifest)
+    case .readingState: if !process.hasRun { result.note(.crashInRecovery) }
+    case .elsewhere, nil: break
+    }
+    if process.isReloading { result.note(.crashInReload) }
+    if let newest = process.files.manifests.last, !isNamed(newest) { result.note(.crashBeforeCommit) }
+  }
+
+  /// Whether a committed offset names a checkpoint.
+  private func isNamed(_ checkpoint: String) -> Bool {
+    workload.partitions.contains { partition in
+      let place = SimulatedPlace(Self.topic(partition.source), partition.partition)
+      return log.committedOffset(Self.group(partition.source), place)?.metadata.contains(checkpoint) == true
+    }
+  }
+
+  private static func group(_ source: Int) -> String { "g.\(sourceNames[source])" }
 
   // MARK: The history
 
@@ -221,10 +235,11 @@ final class SimulatedWorld {
     var count = 0
     for (index, partition) in workload.partitions.enumerated() {
       // A step is short: nothing ever goes idle while records come.
-      let end = min(partition.records.count, next[index] + random.upTo(8))
+      let end = min(partition.records.count, next[index] + random.upTo(feedMax))
       while next[index] < end {
+        let record = partition.records[next[index]]
         log.append(
-          SimulatedPlace(Self.topic(partition.source), partition.partition), value: partition.records[next[index]])
+          SimulatedPlace(Self.topic(partition.source), partition.partition), value: record.payload, time: record.time)
         next[index] += 1
         count += 1
       }
@@ -241,8 +256,13 @@ final class SimulatedWorld {
       // Everybody sees the files change; who starts from now on starts with the new ones.
       reloadAt = nil
       rulesNow = workload.nextRules
-      for machine in machines { machine.process?.coordinator.reload(rulesNow) }
+      for machine in machines {
+        machine.process?.coordinator.reload(rulesNow)
+        machine.process?.isReloading = machine.process?.hasRun == true
+        if plan.hasFaults, random.happens(0.5) { doom(machine, within: 12) }
+      }
     }
+    if plan.trims, random.happens(0.3) { trim() }
     for machine in machines {
       if machine.process == nil {
         if log.step >= machine.startAt { try start(machine) }
@@ -254,17 +274,33 @@ final class SimulatedWorld {
     }
   }
 
+  /// Retention takes what the group has committed.
+  private func trim() {
+    for partition in workload.partitions {
+      let place = SimulatedPlace(Self.topic(partition.source), partition.partition)
+      guard let committed = log.committedOffset(Self.group(partition.source), place),
+        committed.offset > log.earliestOffset(place)
+      else { continue }
+      log.trim(place, before: committed.offset)
+      result.note(.retention)
+    }
+  }
+
   private func misfortune(_ machine: Machine) {
     guard let process = machine.process else { return }
+    if log.step >= process.doomedAt { return kill(machine) }
     if log.step == machine.hangsUntil { for source in process.sources.all { source.inner.isHanging = false } }
     if log.step > machine.hangsUntil, random.happens(0.004) {
       // Sometimes for longer than its session.
       machine.hangsUntil = log.step + 1 + random.upTo(60)
+      result.note(.hang)
       for source in process.sources.all { source.inner.isHanging = true }
     }
     if random.happens(0.004) { return kill(machine) }
     if random.happens(0.01) {
-      disk.fail(operation: random.upTo(12), onwards: random.happens(0.5), code: [28, 5, 30][random.upTo(2)])
+      disk.fail(
+        operation: random.upTo(12), onwards: random.happens(0.5), sparesReads: plan.trims,
+        code: [28, 5, 30][random.upTo(2)])
     } else if random.happens(0.05) {
       disk.heal()
     }
@@ -276,6 +312,7 @@ final class SimulatedWorld {
     do {
       guard try process.coordinator.step(timeoutMillis: 0) else {
         machine.process = nil
+        hasStopped = true
         return
       }
     } catch {
@@ -284,39 +321,96 @@ final class SimulatedWorld {
       return kill(machine)
     }
     if process.life.isOver { return kill(machine) }
+    schedule(process)
+    noteCapture(process)
     for _ in 0...random.upTo(6) {
       for engine in process.coordinator.engines {
+        let worker = random.upTo(engine.workerCount - 1)
+        if process.starved.contains(worker) { continue }
         // The coordinator hears of a failure at its next step.
-        _ = try? engine.step(worker: random.upTo(engine.workerCount - 1))
+        _ = try? engine.step(worker: worker)
       }
       if process.life.isOver { return kill(machine) }
     }
-    if random.happens(0.3) { _ = process.executor.runNext() }
+    if !process.executor.isIdle, random.happens(0.3) {
+      // What is being written is half written then.
+      if plan.hasFaults, !isSettling, random.happens(0.1) { process.life.shorten(to: 1 + random.upTo(120)) }
+      _ = process.executor.runNext()
+    }
     if process.life.isOver { kill(machine) }
   }
 
+  /// Now and then some workers get no processor for a while, and the others run ahead.
+  private func schedule(_ process: Process) {
+    guard isUnfair, !isSettling, log.step >= process.starvedUntil else { return }
+    process.starved = random.happens(0.6) ? Set((0..<4).filter { _ in random.happens(0.5) }) : []
+    process.starvedUntil = log.step + 3 + random.upTo(25)
+  }
+
+  private func noteCapture(_ process: Process) {
+    guard let request = process.coordinator.pending?.request, request.captures, request.epoch != process.seenEpoch else {
+      return
+    }
+    process.seenEpoch = request.epoch
+    for engine in process.coordinator.engines {
+      if engine.status.queueDepths.contains(where: { $0 > 0 }) { result.note(.captureInFlight) }
+      if process.starved.contains(where: { $0 < engine.workerCount }) { result.note(.captureStarved) }
+    }
+  }
+
+  private var isSettling = false
+  private var hasRestarted = false
+  private var hasStopped = false
+
   /// Faults end, everything is read, and time goes on until the last window has closed.
   private func settle() throws {
+    noteFaults()
+    isSettling = true
     log.faults = .none
     disk.heal()
     let plain = machines[0]
     for machine in machines.dropFirst() where machine.process != nil { kill(machine) }
     machines = [plain]
+    plain.process?.starved = []
     for source in plain.process?.sources.all ?? [] { source.inner.isHanging = false }
-    try calm(steps: 400)
-    clock.advance(400 * 86_400 * second)
-    try calm(steps: 400)
-    guard let process = machines[0].process else { throw SourceFailure("no process is left") }
-    process.coordinator.stop()
-    for _ in 0..<2_000 {
-      log.advance()
-      try step(machines[0])
-      if machines[0].process == nil { return }
+    // An engine that starts behind the leap of the clock finds a world in which nothing has been silent for long, and who
+    // dies while it stops has not stopped. (With some broken protocols that goes on for ever.)
+    for _ in 0..<6 {
+      try calm(steps: 400)
+      hasRestarted = false
+      tell("all is quiet; the clock leaps")
+      clock.advance(400 * 86_400 * second)
+      try calm(steps: 400)
+      if hasRestarted { continue }
+      machines[0].process?.coordinator.stop()
+      for _ in 0..<2_000 where machines[0].process != nil {
+        log.advance()
+        try step(machines[0])
+      }
+      if !hasStopped { continue }
+      // Nobody reads what was committed behind the open transaction of a dead process, until the brokers end that.
+      let out = SimulatedPlace(Self.outputTopic, 0)
+      for _ in 0..<1_000 where log.lastStableOffset(out) < log.endOffset(out) { log.advance() }
+      return
     }
-    throw SourceFailure("it does not stop: \(process.coordinator.problems)")
+    throw SourceFailure("it does not stop: \(machines[0].process?.coordinator.problems ?? [])")
   }
 
+  private func noteFaults() {
+    result.note(.requestLost, log.counts.requestsLost)
+    result.note(.answerLost, log.counts.answersLost)
+    result.note(.acknowledgementReordered, log.counts.acknowledgementsReordered)
+    result.note(.brokersDown, log.counts.outages)
+    result.note(.expelled, log.counts.expulsions)
+    result.note(.diskFailedReading, disk.failedReads)
+    result.note(.diskFailedWriting, disk.failedWrites)
+    result.note(.fileTorn, disk.tornFiles)
+  }
+
+  /// Lets everybody work until nothing moves any more, at most so many steps.
   private func calm(steps: Int) throws {
+    var before: [Int] = []
+    var quiet = 0
     for _ in 0..<steps {
       log.advance()
       let machine = machines[0]
@@ -325,7 +419,25 @@ final class SimulatedWorld {
       } else {
         try step(machine)
       }
+      let now = progress(machine)
+      quiet = now == before && !now.isEmpty ? quiet + 1 : 0
+      before = now
+      if quiet >= 6 { return }
     }
+  }
+
+  /// Lets all workers do what they can, and says how far everything has come; empty while not everything is being read.
+  private func progress(_ machine: Machine) -> [Int] {
+    guard !log.isDown, let process = machine.process else { return [] }
+    let units = process.coordinator.units
+    guard units.reduce(0, { $0 + $1.keys.count }) == workload.partitions.count else { return [] }
+    var seen: [Int] = [Int(log.endOffset(SimulatedPlace(Self.outputTopic, 0)))]
+    for unit in units {
+      for _ in 0..<8 { for worker in 0..<unit.engine.workerCount { _ = try? unit.engine.step(worker: worker) } }
+      let status = unit.engine.status
+      seen += [status.batches, status.queueDepths.reduce(0, +), unit.engine.failure == nil ? 0 : 1]
+    }
+    return seen
   }
 
   private func startCalm(_ machine: Machine) throws {

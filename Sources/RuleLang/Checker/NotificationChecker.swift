@@ -1,0 +1,334 @@
+import Catalog
+
+/// `escalate`, `repeat`, `group`, `inhibit` and `maintenance`.
+extension Checker {
+  private static let alertsListedDefault: Int64 = 100
+  private static let alertsListedMax: Int64 = 1_000
+
+  // MARK: Alerts
+
+  /// An alert's escalations, in order.
+  func escalations(_ alert: AlertSyntax) -> [TypedEscalation] {
+    var steps: [TypedEscalation] = []
+    var last = (severity: alert.severity?.text ?? "ticket", after: Int64(0))
+    for step in alert.escalations {
+      let nanos = duration(step.after, "`after`", code: .badDuration, in: Self.secondNanos...Self.waitNanosMax)
+      guard let rank = Self.severities.firstIndex(of: step.severity.text) else {
+        unknownSeverity(step.severity)
+        continue
+      }
+      if let before = Self.severities.firstIndex(of: last.severity), rank >= before {
+        reporter.report(
+          .badEscalation, "`\(step.severity.text)` is no worse than `\(last.severity)`", at: step.severity.range,
+          "escalations raise the severity",
+          hint: before == 0
+            ? "`\(last.severity)` is the highest; begin with a lower `severity`"
+            : "worse than `\(last.severity)`: \(Self.severities[..<before].joined(separator: ", "))")
+      }
+      guard let nanos else { continue }
+      if nanos <= last.after {
+        reporter.report(
+          .badEscalation, "this escalation is due no later than the one before", at: step.after.range,
+          hint: "`after` counts from when the alert fires; the one before is due after \(durationText(Double(last.after)))")
+      }
+      last = (step.severity.text, nanos)
+      steps.append(TypedEscalation(severity: step.severity.text, afterNanos: nanos))
+    }
+    return steps
+  }
+
+  func unknownSeverity(_ name: NameSyntax) {
+    reporter.report(
+      .unknownSeverity, "unknown severity `\(name.text)`", at: name.range,
+      hint: reporter.closest(to: name.text, among: Self.severities).map { "did you mean `\($0)`?" }
+        ?? "severities: \(Self.severities.joined(separator: ", "))")
+  }
+
+  /// How long until a firing alert or group is told of again; 0 for never.
+  func repeatNanos(_ syntax: ExprSyntax?) -> Int64 {
+    syntax.flatMap { duration($0, "`repeat`", code: .badDuration, in: Self.secondNanos...Self.waitNanosMax) } ?? 0
+  }
+
+  // MARK: Between alerts
+
+  /// After all alerts.
+  mutating func checkNotifications() {
+    checkUnique(syntax.alerts.map(\.name) + syntax.groups.map(\.name), "alert")
+    checkUnique(syntax.maintenances.map(\.name), "maintenance window")
+    var groupOf: [Int: NameSyntax] = [:]
+    for group in syntax.groups { check(group, &groupOf) }
+    for alert in syntax.alerts {
+      guard var group = alert.group else { continue }
+      if let again = alert.repeatEvery { group.options[.repeat] = again }
+      check(group, &groupOf)
+    }
+    checkInhibitions()
+    for maintenance in syntax.maintenances { check(maintenance) }
+  }
+
+  /// The places of alerts in the program. Nil for one that is unknown, which is reported, and for one that has errors.
+  private func alerts(_ names: [NameSyntax]) -> [Int?] {
+    names.map { name in
+      if let index = program.alerts.firstIndex(where: { $0.name == name.text && $0.burn == nil }) { return index }
+      if !syntax.alerts.contains(where: { $0.name.text == name.text }) {
+        reporter.report(
+          .badGrouping, "unknown alert `\(name.text)`", at: name.range,
+          hint: reporter.closest(to: name.text, among: syntax.alerts.map(\.name.text)).map { "did you mean `\($0)`?" })
+      }
+      return nil
+    }
+  }
+
+  /// The labels of an alert's records.
+  private func labels(of alert: Int) -> [String] {
+    let stream = program.streams[program.alerts[alert].stream]
+    return (stream.windowing?.keyColumns ?? []).map { stream.columns[$0].name } + program.alerts[alert].labels.map(\.name)
+  }
+
+  /// Whose event time an alert has: that of a source, or that of a join or trace and the stream it stands in.
+  private enum Timeline: Equatable {
+    case source(Int)
+    case gathered(Int)
+  }
+
+  private func timeline(of alert: Int) -> Timeline {
+    var stream = program.alerts[alert].stream
+    while true {
+      if program.streams[stream].stages.contains(where: \.isGathering) { return .gathered(stream) }
+      switch program.streams[stream].input {
+      case .source(let source): return .source(source)
+      case .stream(let below): stream = below
+      }
+    }
+  }
+
+  private func name(of timeline: Timeline) -> String {
+    switch timeline {
+    case .source(let source): program.sources[source].name
+    case .gathered(let stream): program.streams[stream].name
+    }
+  }
+
+  /// Reports labels that an alert lacks, and alerts of another source than the first one's.
+  private func checkTogether(_ alerts: [(name: NameSyntax, index: Int)], labels names: [NameSyntax], _ what: String) {
+    guard let first = alerts.first else { return }
+    for alert in alerts.dropFirst() where timeline(of: alert.index) != timeline(of: first.index) {
+      reporter.report(
+        .badGrouping, "`\(alert.name.text)` reads another source than `\(first.name.text)`", at: alert.name.range,
+        "of `\(name(of: timeline(of: alert.index)))`",
+        context: [(first.name.range, "of `\(name(of: timeline(of: first.index)))`")],
+        hint: "each source, and each join or trace, has its own event time; \(what) puts together alerts of one")
+    }
+    for name in names {
+      guard let lacking = alerts.first(where: { !labels(of: $0.index).contains(name.text) }) else { continue }
+      let known = labels(of: lacking.index)
+      reporter.report(
+        .badGrouping, "`\(lacking.name.text)` has no label `\(name.text)`", at: name.range,
+        hint: known.isEmpty
+          ? "it has no labels"
+          : reporter.closest(to: name.text, among: known).map { "did you mean `\($0)`?" }
+            ?? "its labels: \(known.joined(separator: ", "))")
+    }
+  }
+
+  private func checkDistinct(_ names: [NameSyntax], _ what: String) {
+    var seen: Set<String> = []
+    for name in names where !seen.insert(name.text).inserted {
+      reporter.report(.duplicateName, "the \(what) `\(name.text)` is given twice", at: name.range, hint: "leave it out")
+    }
+  }
+
+  private mutating func check(_ group: GroupSyntax, _ groupOf: inout [Int: NameSyntax]) {
+    let isOwn = group.seen[.alerts] == nil && group.alerts.count == 1
+    if group.alerts.isEmpty, group.seen[.alerts] == nil {
+      missing("alerts", of: "group", at: group.name, hint: "add `alerts SearchSlow, SearchErrors`")
+    }
+    checkDistinct(group.alerts, "alert")
+    checkDistinct(group.by, "label")
+    func option(_ word: Keyword, _ bounds: ClosedRange<Int64>, _ defaultNanos: Int64) -> Int64 {
+      group.options[word].flatMap { duration($0, "`\(word.rawValue)`", code: .badDuration, in: bounds) } ?? defaultNanos
+    }
+    let day = 86_400 * Self.secondNanos
+    let wait = option(.wait, 0...day, 30 * Self.secondNanos)
+    let interval = option(.interval, Self.secondNanos...7 * day, 300 * Self.secondNanos)
+    let again = repeatNanos(group.options[.repeat])
+    var listed = Self.alertsListedDefault
+    if let limit = group.options[.limit], let checked = expressions.check(limit, in: .constant) {
+      if case .int(let number)? = checked.constant, (1...Self.alertsListedMax).contains(number) {
+        listed = number
+      } else {
+        reporter.report(
+          .badGrouping, "`limit` is how many alerts a record lists: 1 to \(Self.alertsListedMax)", at: limit.range)
+      }
+    }
+    let found = alerts(group.alerts)
+    let pairs = zip(group.alerts, found).compactMap { name, index in index.map { (name: name, index: $0) } }
+    checkTogether(pairs, labels: group.by, "a group")
+    for pair in pairs {
+      if let other = groupOf[pair.index] {
+        reporter.report(
+          .badGrouping, "`\(pair.name.text)` is in a group already", at: pair.name.range,
+          context: [(other.range, "this one")], hint: "an alert is told of by one group")
+      }
+      groupOf[pair.index] = group.name
+      if !isOwn, let own = syntax.alerts.first(where: { $0.name.text == pair.name.text })?.repeatEvery {
+        reporter.report(
+          .badGrouping, "`\(pair.name.text)` is told of by the group `\(group.name.text)`, so its own `repeat` means nothing",
+          at: own.range, context: [(pair.name.range, "in the group here")], hint: "write `repeat` in the group")
+      }
+    }
+    guard !pairs.isEmpty, pairs.count == group.alerts.count else { return }
+    program.groups.append(
+      TypedGroup(
+        name: group.name.text, origin: reporter.place(group.name.range), alerts: pairs.map(\.index),
+        by: group.by.map(\.text), waitNanos: wait, intervalNanos: interval, repeatNanos: again, listedMax: Int(listed)))
+  }
+
+  // MARK: Inhibitions
+
+  private mutating func checkInhibitions() {
+    /// By alert, those that are silent while it fires.
+    var silences: [Int: [Int]] = [:]
+    func reaches(_ from: Int, _ to: Int) -> Bool {
+      var open = [from]
+      var seen: Set<Int> = []
+      while let alert = open.popLast() {
+        if alert == to { return true }
+        if seen.insert(alert).inserted { open += silences[alert] ?? [] }
+      }
+      return false
+    }
+    for inhibition in syntax.inhibitions {
+      let targets = alerts(inhibition.targets)
+      let sources = alerts(inhibition.sources)
+      checkDistinct(inhibition.targets, "alert")
+      checkDistinct(inhibition.sources, "alert")
+      checkDistinct(inhibition.equal, "label")
+      let pairs = zip(inhibition.targets + inhibition.sources, targets + sources).compactMap { name, index in
+        index.map { (name: name, index: $0) }
+      }
+      checkTogether(pairs, labels: inhibition.equal, "an inhibition")
+      var isSound = pairs.count == targets.count + sources.count
+      for (name, source) in zip(inhibition.sources, sources) {
+        guard let source else { continue }
+        for target in targets.compactMap({ $0 }) {
+          if reaches(target, source) {
+            isSound = false
+            reporter.report(
+              .badGrouping,
+              target == source
+                ? "`\(name.text)` would silence itself"
+                : "`\(name.text)` and `\(program.alerts[target].name)` would silence each other", at: name.range,
+              hint: "nobody would be told of either; name the alert that explains the others as the only source")
+          } else {
+            silences[source, default: []].append(target)
+          }
+        }
+      }
+      guard isSound else { continue }
+      program.inhibitions.append(
+        TypedInhibition(
+          origin: reporter.place(inhibition.range), targets: targets.compactMap { $0 }, sources: sources.compactMap { $0 },
+          equal: inhibition.equal.map(\.text)))
+    }
+  }
+
+  // MARK: Maintenance
+
+  private mutating func check(_ maintenance: MaintenanceSyntax) {
+    let found = alerts(maintenance.alerts)
+    checkDistinct(maintenance.alerts, "alert")
+    let concerned = maintenance.alerts.isEmpty ? Array(program.alerts.indices) : found.compactMap { $0 }
+    let known = Set(concerned.flatMap { labels(of: $0) })
+    for matcher in maintenance.matchers where !known.contains(matcher.label.text) && !reporter.hasErrors {
+      reporter.report(
+        .badMaintenance, "no alert that this concerns has a label `\(matcher.label.text)`", at: matcher.label.range,
+        hint: reporter.closest(to: matcher.label.text, among: Array(known)).map { "did you mean `\($0)`?" }
+          ?? (known.isEmpty ? nil : "labels: \(known.sorted().joined(separator: ", "))"))
+    }
+    guard let schedule = schedule(maintenance) else { return }
+    program.maintenances.append(
+      TypedMaintenance(
+        name: maintenance.name.text, origin: reporter.place(maintenance.name.range), schedule: schedule, alerts: concerned,
+        matchers: maintenance.matchers.map {
+          LabelMatcher(label: $0.label.text, values: $0.values.map(\.text), isNegated: $0.isNegated)
+        }))
+  }
+
+  private func schedule(_ maintenance: MaintenanceSyntax) -> MaintenanceSchedule? {
+    if let every = maintenance.seen[.every] {
+      if let other = maintenance.seen[.from] ?? maintenance.seen[.to] {
+        reporter.report(
+          .badMaintenance, "`\(maintenance.name.text)` is open either once or again and again", at: other,
+          context: [(every, "again and again")], hint: "write two `maintenance` windows")
+        return nil
+      }
+      return weekly(maintenance)
+    }
+    if let zone = maintenance.zone {
+      reporter.report(
+        .badMaintenance, "`zone` belongs to `every`", at: zone.range, hint: "timestamps say their offset: t\"2026-11-21T02:00:00+01:00\"")
+    }
+    guard maintenance.seen[.from] != nil, maintenance.seen[.to] != nil else {
+      missing(
+        maintenance.seen[.from] == nil ? "from" : "to", of: "maintenance", at: maintenance.name,
+        hint: "add `from t\"…\" to t\"…\"`, or `every sunday 02:00 for 2h`")
+      return nil
+    }
+    func moment(_ syntax: ExprSyntax?) -> Int64? {
+      guard let syntax, let checked = expressions.check(syntax, in: .constant) else { return nil }
+      if case .timestamp(let nanos)? = checked.constant { return nanos }
+      reporter.report(
+        .badMaintenance, "a timestamp is needed here", at: syntax.range, hint: "write t\"2026-11-21T02:00:00Z\"")
+      return nil
+    }
+    guard let from = moment(maintenance.from), let until = moment(maintenance.until) else { return nil }
+    guard until > from else {
+      reporter.report(
+        .badMaintenance, "`\(maintenance.name.text)` ends before it begins", at: maintenance.until?.range ?? maintenance.name.range)
+      return nil
+    }
+    return .once(from: from, until: until)
+  }
+
+  private func weekly(_ maintenance: MaintenanceSyntax) -> MaintenanceSchedule? {
+    var days: UInt8 = 0
+    var isSound = true
+    for day in maintenance.days {
+      switch day.text {
+      case "day": days = 0x7F
+      case "weekday": days |= 0x1F
+      case "weekend": days |= 0x60
+      default:
+        if let index = MaintenanceSchedule.dayNames.firstIndex(of: day.text) {
+          days |= 1 << UInt8(index)
+        } else {
+          isSound = false
+          let names = MaintenanceSchedule.dayNames + ["day", "weekday", "weekend"]
+          reporter.report(
+            .badMaintenance, "`\(day.text)` is no day", at: day.range,
+            hint: reporter.closest(to: day.text, among: names).map { "did you mean `\($0)`?" }
+              ?? "days: \(names.joined(separator: ", "))")
+        }
+      }
+    }
+    var zone = TimeZoneRules.utc
+    if let name = maintenance.zone {
+      if let loaded = TimeZoneRules.load(name.text) {
+        zone = loaded
+      } else {
+        isSound = false
+        reporter.report(
+          .badMaintenance, "unknown time zone \"\(printable(String(name.text.prefix(60))))\"", at: name.range,
+          hint: "names are those of the tz database, such as \"Europe/Berlin\"; it is in Debian's package tzdata")
+      }
+    }
+    let minute = 60 * Self.secondNanos
+    guard
+      let length = maintenance.length.flatMap({
+        duration($0, "a maintenance window", code: .badMaintenance, in: minute...7 * 1_440 * minute)
+      }), isSound, days != 0
+    else { return nil }
+    return .weekly(.init(days: days, startSeconds: maintenance.start, lengthNanos: length, zone: zone))
+  }
+}

@@ -1,0 +1,304 @@
+import Foundation
+import Planner
+import RuleLang
+import Runtime
+import Testing
+
+/// What `rulesd plan` promises is what happens. Every change under `Changes`, in both directions, and with the rules left as
+/// they are: the old rules run over rows, a checkpoint is taken, the new ones take over (in the running daemon, or in one
+/// that starts from the checkpoint with another number of workers), and go on over more rows. Each operator's state and
+/// each rule's output is then compared with what the plan says about it:
+///
+/// - what is kept: as if the new rules had always been there, byte for byte where the rule did not change;
+/// - windows that begin again: nothing until the first whole one, which comes within the gap that the plan names, and from
+///   then on as if they had always been there;
+/// - alerts: the reports of a slow reference (`PromisedAlert`) that is kept, or starts empty, as the plan says;
+/// - what is gone: silence.
+@Suite struct PromiseTests {
+  /// What was seen of all changes together; a test in which nothing is at stake proves nothing.
+  struct Seen: Sendable {
+    var changes = 0
+    var problems: [String] = []
+    var happened: [String: Int] = [:]
+    mutating func note(_ what: String, _ count: Int = 1) { happened[what, default: 0] += count }
+  }
+
+  @Test func whatPlanPromisesHappens() async {
+    let total = await withTaskGroup(of: Seen.self) { group in
+      for (number, name) in ChangeCaseTests.names.enumerated() {
+        for isReversed in [false, true] {
+          group.addTask {
+            var seen = Seen()
+            do {
+              let given = try ChangeCaseTests.Case(name)
+              let (old, new) = isReversed ? (given.new, given.old) : (given.old, given.new)
+              try PromisedChange(old, new, seed: UInt64(number * 2 + (isReversed ? 1 : 0))).check(&seen)
+            } catch {
+              seen.problems.append("\(error)")
+            }
+            seen.problems = seen.problems.map { "\(name)\(isReversed ? ", reversed" : ""): \($0)" }
+            return seen
+          }
+        }
+      }
+      var total = Seen()
+      for await seen in group {
+        total.changes += seen.changes
+        total.problems += seen.problems
+        total.happened.merge(seen.happened, uniquingKeysWith: +)
+      }
+      return total
+    }
+    for problem in total.problems.sorted() { Issue.record("\(problem)") }
+    print("\(total.changes) changes: \(total.happened.sorted { $0.key < $1.key })")
+    for fate in RuleSetChange.OperatorFate.allCases {
+      #expect((total.happened["operators \(fate.rawValue)"] ?? 0) > 0, "no operator with state was \(fate.rawValue)")
+    }
+    for what in ["metrics that go on", "metrics that begin again", "alerts that go on", "alerts that start anew",
+      "alerts active at the change, kept", "alerts active at the change, not kept"]
+    {
+      #expect((total.happened[what] ?? 0) > 0, "none: \(what)")
+    }
+  }
+}
+
+/// One change and all that was promised of it.
+struct PromisedChange {
+  private let old: TypedProgram
+  private let new: TypedProgram
+  private let change: RuleSetChange
+  private let input: PromiseInput
+  /// What the new rules write that were always there.
+  private let always: [WrittenRecord]
+  /// What alerts report without `for` and `keep_firing`.
+  private let oldTruth: [WrittenRecord]
+  private let newTruth: [WrittenRecord]
+  /// Rules over sources that nobody read before.
+  private let freshRules: Set<String>
+
+  init(_ old: TypedProgram, _ new: TypedProgram, seed: UInt64) throws {
+    self.old = old
+    self.new = new
+    change = RuleSetChange(from: old, to: new)
+    input = PromiseInput(old, new, seed: seed)
+    always = try PromiseWorld.output(new, input)
+    oldTruth = try PromiseWorld.output(Self.bare(old), input)
+    newTruth = try PromiseWorld.output(Self.bare(new), input)
+    let read = Set(PromiseWorld.rules(old, "").graph.sources.map(\.schema.name))
+    let now = PromiseWorld.rules(new, "").graph.sources.map(\.schema.name)
+    // A rule of which the plan says that it reads another source; and all, where all sources are others.
+    freshRules =
+      now.contains(where: read.contains)
+      ? Set(change.rules.filter { $0.differences.contains { $0.hasPrefix("source: ") } }.map(\.name))
+      : Set(change.rules.filter { $0.fate != .removed }.map(\.name))
+  }
+
+  private static func bare(_ program: TypedProgram) -> TypedProgram {
+    var program = program
+    for index in program.alerts.indices {
+      program.alerts[index].forNanos = 0
+      program.alerts[index].keepFiringNanos = 0
+    }
+    return program
+  }
+
+  func check(_ seen: inout PromiseTests.Seen) throws {
+    for way in PromiseWorld.Way.allCases {
+      let world = PromiseWorld(input)
+      let oldRules = PromiseWorld.rules(old, "old")
+      try world.start(oldRules, workers: 2)
+      var before: PromiseWorld.Kept = [:]
+      if !oldRules.graph.sources.isEmpty {
+        try world.feed(all: false)
+        before = try world.checkpoint()
+      }
+      let written = try world.output()
+      try world.change(to: PromiseWorld.rules(new, "new"), way, workers: way == .reload ? 2 : 3)
+      let after = try world.checkpoint()
+      try world.feed(all: true)
+      try world.finish()
+      let output = try world.output()
+      guard output.starts(with: written) else { throw SourceFailure("\(way): what was written has changed") }
+      seen.changes += 1
+      var problems: [String] = []
+      checkOperators(before, after, &problems, &seen)
+      checkRules(Array(output.dropFirst(written.count)), &problems, &seen)
+      seen.problems += problems.map { "\(way.rawValue): \($0)" }
+    }
+  }
+
+  // MARK: Operators
+
+  private func checkOperators(
+    _ before: PromiseWorld.Kept, _ after: PromiseWorld.Kept, _ problems: inout [String],
+    _ seen: inout PromiseTests.Seen
+  ) {
+    for part in change.operators {
+      func claim(_ holds: Bool, _ what: String) {
+        if !holds { problems.append("\(part.id) is to be \(part.fate.rawValue), but \(what)") }
+      }
+      let had = before[part.replaces ?? part.id] ?? 0
+      switch part.fate {
+      case .kept, .partlyKept:
+        claim(had == 0 || (after[part.id] ?? 0) > 0, "its \(had) keys are gone")
+      case .rebuilt, .new:
+        claim(before[part.id] == nil, "it was there before")
+        let keys = after[part.id] ?? 0
+        claim(keys == 0 || !isKnown(part), "it has \(keys) keys before it has seen a row")
+      case .dropped:
+        claim(after[part.id] == nil, "is in the checkpoint behind it")
+      }
+      if had > 0 || part.fate == .new { seen.note("operators \(part.fate.rawValue)") }
+    }
+    let told = Set(change.operators.map(\.id) + change.operators.compactMap(\.replaces))
+    // Beside operators: what partitions and shards keep of their own.
+    let others = Set(after.keys).subtracting(told).filter { $0.contains(":") && !$0.hasPrefix("shard:") }
+    if !others.isEmpty { problems.append("state of which the plan says nothing: \(others.sorted())") }
+  }
+
+  /// Whether the source of an operator was read before. One that was not is read from its topic's beginning.
+  private func isKnown(_ part: RuleSetChange.Operator) -> Bool { !part.rules.contains { freshRules.contains($0) } }
+
+  // MARK: Rules
+
+  private func checkRules(
+    _ output: [WrittenRecord], _ problems: inout [String], _ seen: inout PromiseTests.Seen
+  ) {
+    let names = Set(change.rules.filter { $0.fate != .removed }.map(\.name))
+    if let ghost = output.first(where: { !names.contains($0.rule) }) { problems.append("a rule that is gone: \(ghost.line)") }
+    for rule in change.rules where rule.fate != .removed {
+      let own = output.filter { $0.rule == rule.name }
+      let windows = change.operators.flatMap(\.windows).filter { $0.rules.contains(rule.name) }
+      var failures: [String] = []
+      if freshRules.contains(rule.name) {
+        let due = always.filter { $0.rule == rule.name }.map(\.line)
+        if Set(own.map(\.line)) != Set(due) { problems.append("\(rule.name): a source that is new is not read from its beginning") }
+        seen.note("rules over a source that is new")
+        continue
+      }
+      if let alert = new.alerts.first(where: { $0.name == rule.name }) {
+        checkAlert(alert, rule, own, windows, &failures, &seen)
+      } else {
+        checkMetric(rule, own, windows, &failures, &seen)
+      }
+      problems += failures.map { "\(rule.kind) \(rule.name): \($0)" }
+    }
+  }
+
+  /// Event time up to which every window had been written before the change.
+  private var barrier: Int64 {
+    var newest: [SimulatedPlace: Int64] = [:]
+    for record in input.records.prefix(input.cut) { newest[record.place] = max(newest[record.place] ?? 0, record.time) }
+    let bound = old.sources.map(\.time.boundNanos).max() ?? 0
+    return (newest.values.min() ?? PromiseInput.start) - bound
+  }
+
+  private func isWhole(_ windows: [RuleSetChange.Window]) -> Bool { windows.allSatisfy { $0.start == .goesOn } }
+
+  private func checkMetric(
+    _ rule: RuleSetChange.Rule, _ own: [WrittenRecord], _ windows: [RuleSetChange.Window], _ failures: inout [String],
+    _ seen: inout PromiseTests.Seen
+  ) {
+    let all = always.filter { $0.rule == rule.name }
+    let known = Set(all.map(\.line))
+    let operators = change.operators.filter { $0.rules.contains(rule.name) }
+    if rule.kind == "pattern", operators.contains(where: { $0.fate != .kept }) {
+      // Learnt anew: what was new once is new once more, under the same name.
+      let labels = Set(all.map(\.labels))
+      if let wrong = own.first(where: { !labels.contains($0.labels) || $0.time <= barrier }) {
+        failures.append("no pattern of these lines: \(wrong.line)")
+      }
+      seen.note("patterns that are learnt anew")
+      return
+    }
+    if let wrong = own.first(where: { !known.contains($0.line) }) { failures.append("never to be written: \(wrong.line)") }
+    if Set(own.map(\.line)).count != own.count { failures.append("a record comes twice") }
+    let since: Int64
+    if isWhole(windows), operators.allSatisfy({ $0.fate == .kept || $0.fate == .partlyKept }) {
+      since = barrier + 1
+      seen.note("metrics that go on")
+    } else {
+      // From the first that comes on all come; and it comes in time.
+      since = min(own.map(\.time).min() ?? .max, input.front + (windows.map(\.gapNanos).max() ?? 0))
+      seen.note("metrics that begin again")
+    }
+    let there = Set(own.map(\.line))
+    if let missing = all.first(where: { $0.time >= since && !there.contains($0.line) }) {
+      failures.append("missing, since \(since): \(missing.line)")
+    }
+    if all.isEmpty { failures.append("nothing is ever written") }
+  }
+
+  private func checkAlert(
+    _ alert: TypedAlert, _ rule: RuleSetChange.Rule, _ own: [WrittenRecord], _ windows: [RuleSetChange.Window],
+    _ failures: inout [String], _ seen: inout PromiseTests.Seen
+  ) {
+    let before = old.alerts.first { $0.name == alert.name }
+    // Label sets go by the keys: what rules add to them may change under an alert that stays.
+    let added = Set((alert.labels + (before?.labels ?? [])).map(\.name))
+    func reports(_ records: [WrittenRecord]) -> [PromisedAlert.Report] {
+      records.filter { $0.rule == alert.name && $0.kind == "alert" }.map { record in
+        PromisedAlert.Report(
+          time: record.time, state: record.state,
+          labels: record.labels.filter { label in !added.contains { label.hasPrefix("\($0)=") } })
+      }
+    }
+    let truth = PromisedAlert.Truth(reports(newTruth))
+    guard let size = (newTruth + oldTruth).first(where: { $0.rule == alert.name })?.windowNanos, truth.first != nil else {
+      failures.append("its condition is never true")
+      return
+    }
+    guard let hop = windows.first(where: { $0.sizeNanos == size })?.hopNanos else {
+      failures.append("the plan names no window of \(size) ns for it")
+      return
+    }
+    let isKept = change.operators.contains { $0.kind == "alert" && $0.rules == [alert.name] && $0.fate == .kept }
+    let first = (barrier / hop + 1) * hop
+    let gap = windows.map(\.gapNanos).max() ?? 0
+    var wakings = [first]
+    if !isWhole(windows) { wakings = Array(stride(from: first, through: input.front + gap, by: Int64.Stride(hop))) }
+    let got = reports(own).sorted()
+    var nearest: [PromisedAlert.Report] = []
+    for waking in wakings {
+      var promised = PromisedAlert(before ?? alert)
+      if isKept {
+        let past = PromisedAlert.Truth(reports(oldTruth))
+        for time in stride(from: PromiseInput.start / hop * hop, to: first, by: Int64.Stride(hop)) {
+          _ = promised.evaluate(at: time, past.at(time))
+        }
+      }
+      if waking == first {
+        seen.note(isKept ? "alerts that go on" : "alerts that start anew")
+        var had = PromisedAlert(before ?? alert)
+        let past = PromisedAlert.Truth(reports(oldTruth))
+        for time in stride(from: PromiseInput.start / hop * hop, to: first, by: Int64.Stride(hop)) {
+          _ = had.evaluate(at: time, past.at(time))
+        }
+        if before != nil, had.isAnyActive { seen.note("alerts active at the change, \(isKept ? "" : "not ")kept") }
+      }
+      promised.adopt(alert)
+      if waking > first { promised.skip() }
+      var expected: [PromisedAlert.Report] = []
+      for time in stride(from: waking, through: (truth.last ?? first) + 3_600_000_000_000, by: Int64.Stride(hop)) {
+        expected += promised.evaluate(at: time, truth.at(time))
+      }
+      expected.sort()
+      if expected == got {
+        if isKept, isWhole(windows), rule.fate == .unchanged { checkBytes(own, &failures) }
+        return
+      }
+      if nearest.isEmpty { nearest = expected }
+    }
+    let wrong = zip(nearest, got).first { $0 != $1 }
+    failures.append(
+      "reports are not those of one that \(isKept ? "goes on" : "starts anew") within \(gap) ns of \(input.front): "
+        + "expected \(wrong.map { "\($0.0)" } ?? "\(nearest.count) reports"), got \(wrong.map { "\($0.1)" } ?? "\(got.count)")")
+  }
+
+  /// An alert that nothing has happened to writes what it would have written.
+  private func checkBytes(_ own: [WrittenRecord], _ failures: inout [String]) {
+    guard let name = own.first?.rule else { return }
+    let due = Set(always.filter { $0.rule == name && $0.time > barrier }.map(\.line))
+    if let other = due.symmetricDifference(own.map(\.line)).min() { failures.append("other bytes: \(other)") }
+  }
+}
