@@ -178,8 +178,8 @@ final class PromiseWorld {
       observe: { [unowned self] event in
         switch event {
         case .checkpoint(let name, _, _, _): self.stored.append(name)
-        case .rereads(let text), .checkpointFailed(let text), .commitFailed(let text), .transactionAborted(let text),
-          .reloadFailed(let text):
+        case .rereads(let text), .restoreDelayed(let text), .checkpointFailed(let text), .commitFailed(let text),
+          .transactionAborted(let text), .reloadFailed(let text):
           self.problems.append(text)
         case .restoreDelayed, .engineStarted, .committed, .barrier, .reloaded, .engineEnded: break
         }
