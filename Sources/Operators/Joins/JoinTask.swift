@@ -281,6 +281,7 @@ final class JoinTask: GatherTask, StatefulTask {
   }
 
   override func settle(before watermark: Int64) {
+    if watermark == afterAllTime { emitter.rows.inputEnded() }
     settle(until: watermark)
     flush()
     guard join.hopNanos > 0 else { return }

@@ -181,7 +181,7 @@ final class PromiseWorld {
         case .rereads(let text), .restoreDelayed(let text), .checkpointFailed(let text), .commitFailed(let text),
           .transactionAborted(let text), .reloadFailed(let text):
           self.problems.append(text)
-        case .restoreDelayed, .engineStarted, .committed, .barrier, .reloaded, .engineEnded: break
+        case .engineStarted, .committed, .barrier, .reloaded, .engineEnded: break
         }
       }
     ) { [unowned self] node in
