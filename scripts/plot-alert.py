@@ -16,7 +16,7 @@ def run(rulesd, directory):
     subprocess.run([rulesd, "simulate", "--scenario", "incident", "--seed", "7", "--duration", f"{MINUTES}m", "--rate",
                     "100", "--out", directory], check=True, capture_output=True)
     output = os.path.join(directory, "records.jsonl")
-    subprocess.run([rulesd, "dry-run", os.path.join(ROOT, "rules/incidents"), "--quiet", "--output", output, "--input",
+    subprocess.run([rulesd, "dry-run", os.path.join(ROOT, "rules/search-quality/sources.rules"), os.path.join(ROOT, "rules/incidents"), "--quiet", "--output", output, "--input",
                     "requests=" + os.path.join(directory, "search.events.jsonl")], check=True)
     with open(output, encoding="utf-8") as file:
         return [json.loads(line) for line in file]

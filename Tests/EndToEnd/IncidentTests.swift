@@ -86,11 +86,11 @@ private func dryRun(_ arguments: [String]) throws -> String {
   @Test func anIncidentIsOneNotification() throws {
     let directory = try TemporaryDirectory()
     _ = record("incident", rate: 100, partitions: 1, into: directory)
-    let pack = repository.appendingPathComponent("rules/incidents").path
+    let pack = ["rules/search-quality/sources.rules", "rules/incidents"].map { repository.appendingPathComponent($0).path }
     var outputs: Set<String> = []
     for (workers, rows) in [("1", "4096"), ("2", "7"), ("4", "1")] {
       let result = runCaptured([
-        "dry-run", pack, "--quiet", "--only", "alert", "--output", directory.path("output"), "--workers", workers,
+        "dry-run"] + pack + ["--quiet", "--only", "alert", "--output", directory.path("output"), "--workers", workers,
         "--batch-rows", rows, "--input", "requests=\(directory.path("search.events.jsonl"))",
       ])
       #expect(result.exit == .ok, "\(result.errors)")

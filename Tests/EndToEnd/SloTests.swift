@@ -112,8 +112,8 @@ private let root = URL(fileURLWithPath: #filePath).appendingPathComponent("../..
   /// The commands of the page, on fewer requests: ranker's errors page, and nobody else's do.
   @Test func exampleOfThePageRuns() throws {
     let directory = try TemporaryDirectory()
-    let pack = root.appendingPathComponent("rules/slo").path
-    let checked = runCaptured(["check", pack])
+    let pack = ["rules/search-quality/sources.rules", "rules/slo"].map { root.appendingPathComponent($0).path }
+    let checked = runCaptured(["check"] + pack)
     #expect(checked.exit == .ok, "\(checked.errors)\(checked.output)")
     let made = runCaptured([
       "simulate", "--scenario", "error_spike", "--topic", "search.events", "--duration", "40m", "--rate", "30", "--out",
@@ -121,7 +121,7 @@ private let root = URL(fileURLWithPath: #filePath).appendingPathComponent("../..
     ])
     #expect(made.exit == .ok, "\(made.errors)")
     let ran = runCaptured([
-      "dry-run", pack, "--input", "requests=\(directory.path("traffic/search.events.jsonl"))", "--output",
+      "dry-run"] + pack + ["--input", "requests=\(directory.path("traffic/search.events.jsonl"))", "--output",
       directory.path("records"), "--quiet",
     ])
     #expect(ran.exit == .ok, "\(ran.errors)")
