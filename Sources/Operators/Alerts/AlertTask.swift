@@ -130,7 +130,8 @@ final class AlertTask: RowTask {
   }
 
   override func windowSkipped(_ end: Int64) {
-    for place in active.indices.reversed() where active[place].state.isPending { remove(place) }
+    // Of a window that ended before the last evaluation everything is known.
+    for place in active.indices.reversed() where active[place].state.isPending && active[place].seen < end { remove(place) }
   }
 
   override func windowEnded(_ end: Int64) {

@@ -242,7 +242,8 @@ class GatherTask: KeyedTask {
   override func neededSince(watermark: Int64) -> Int64 {
     var needed = watermark
     for emitter in emitters {
-      if let hold = emitter.rows.holdSince { needed = min(needed, hold) }
+      // An evaluation stands one behind the rows that it looks at.
+      if let hold = emitter.rows.holdSince { needed = min(needed, hold - 1) }
     }
     return needed <= reachNanos ? 0 : needed - reachNanos
   }
