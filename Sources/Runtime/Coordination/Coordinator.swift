@@ -137,6 +137,8 @@ public final class Coordinator {
   private var wantsSavepoint = false
   /// By partition, the stored checkpoint that commits name, and the partition's offset in it.
   var bases: [PartitionKey: (name: String, offset: Int64)] = [:]
+  /// By partition, how far the checkpoint that is being stored has come; nil while none is.
+  private var storing: [PartitionKey: (offset: Int64, watermark: Int64)]?
   /// Names that the last successful commits carried.
   private var namesCommitted: [PartitionKey: String] = [:]
   private var lastNumber: UInt64?
@@ -144,6 +146,8 @@ public final class Coordinator {
   /// Where partitions must be read from at their next assignment.
   var wanted: [PartitionKey: Int64] = [:]
   var moves = 0
+  /// What has been said of checkpoints that are lost, in this start.
+  var rereadsTold: Set<String> = []
   /// Set while a store that does not answer holds up the start.
   var storeWait: StoreWait?
   var isForced: Bool
@@ -384,6 +388,8 @@ public final class Coordinator {
           watermark: stand.watermark)
       }, operators: rules.graph.operators)
     writer.write(manifest, sections)
+    storing = Dictionary(
+      stands.map { (key($0.identity), ($0.position, $0.watermark)) }, uniquingKeysWith: { first, _ in first })
     nextCheckpoint = now + options.checkpointNanos
   }
 
@@ -407,6 +413,7 @@ public final class Coordinator {
   /// What became of the checkpoint at hand: from now on commits name it.
   private func takeStored() {
     guard let outcome = writer?.take() else { return }
+    storing = nil
     if let manifest = outcome.manifest {
       checkpointProblem = nil
       for partition in manifest.partitions { bases[partition.key] = (manifest.name, partition.offset) }
@@ -560,12 +567,26 @@ public final class Coordinator {
       guard stand.firstOffset >= 0 else { return nil }
       (name, offset) = (other, stand.firstOffset)
     } else {
-      return stand.rereadPoint
+      return heldBack(stand).rereadPoint
     }
     var resume = stand.resume
     resume.checkpoint = name
     resume.rereadOffset = stand.rereadOffset
     return CommitPoint(partition: stand.identity, offset: offset, metadata: resume.metadata)
+  }
+
+  /// While the first checkpoint of a partition is being stored, commits do not pass it: the next one names it, and must not
+  /// go back behind what has been committed, since the topic may have let go of that. Reading from further in front than
+  /// is needed leads to the same state.
+  private func heldBack(_ stand: PartitionStand) -> PartitionStand {
+    guard let storing else { return stand }
+    // What the checkpoint does not know will be read from its first record on.
+    let limit = storing[key(stand.identity)] ?? (stand.firstOffset, beforeAllTime)
+    guard limit.offset >= 0, limit.offset < stand.rereadOffset else { return stand }
+    var held = stand
+    held.rereadOffset = limit.offset
+    held.resume.watermark = limit.watermark
+    return held
   }
 
   // MARK: Handing over

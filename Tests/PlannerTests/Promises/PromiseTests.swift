@@ -23,9 +23,17 @@ import Testing
     mutating func note(_ what: String, _ count: Int = 1) { happened[what, default: 0] += count }
   }
 
+  /// Changes to rules whose output has no reference here: detectors, burn rates, groups. What keeps their state over restarts and
+  /// other rules is tested with them (`DetectorTests`, `AlertRoutingTests`, `ResumeTests`); what `plan` says of them, by
+  /// `ChangeCaseTests`.
+  private static let withoutReference: Set<String> = [
+    "detector_input.case", "detector_option.case", "notifications.case", "slo_condition.case", "slo_objective.case",
+  ]
+
   @Test func whatPlanPromisesHappens() async {
+    #expect(Self.withoutReference.isSubset(of: ChangeCaseTests.names))
     let total = await withTaskGroup(of: Seen.self) { group in
-      for (number, name) in ChangeCaseTests.names.enumerated() {
+      for (number, name) in ChangeCaseTests.names.enumerated() where !Self.withoutReference.contains(name) {
         for isReversed in [false, true] {
           group.addTask {
             var seen = Seen()

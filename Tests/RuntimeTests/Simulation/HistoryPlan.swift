@@ -80,6 +80,8 @@ struct HistoryResult {
   var happened: [Happening: Int] = [:]
   /// Why checkpoints were not read that had been committed.
   var rereads: [String] = []
+  /// A committed offset that another commit went back behind.
+  var wentBack: String?
   /// Nil when it came to its end.
   var failure: String?
   /// See `HistoryPlan.isTold`.
@@ -97,7 +99,10 @@ struct HistoryVerdict {
   /// A committed offset named a checkpoint that was not there. (A disk may fail to answer, and then the state is rebuilt.)
   var lostCheckpoint: String?
 
-  var problem: String? { difference ?? failure ?? lostCheckpoint }
+  /// A commit went back behind an earlier one, although no state was lost.
+  var wentBack: String?
+
+  var problem: String? { difference ?? failure ?? lostCheckpoint ?? wentBack }
 }
 
 /// The input and rules of a block of histories, and what comes of them without faults.
@@ -123,7 +128,7 @@ struct HistoryBlock {
     let result = SimulatedWorld(plan, workload).run()
     let verdict = HistoryVerdict(
       difference: difference(plan, result), failure: result.failure,
-      lostCheckpoint: result.rereads.first { $0.contains("is not in the store") })
+      lostCheckpoint: result.rereads.first { $0.contains("is not in the store") }, wentBack: result.wentBack)
     return (verdict, result)
   }
 

@@ -17,6 +17,8 @@ final class SimulatedWorld {
   private var machines: [Machine]
   private var result = HistoryResult()
   private var next: [Int]
+  /// The last committed offset of each partition.
+  private var committedLast: [Int64]
   private var rulesNow: RunningRules
   private var reloadAt: Int?
   /// Whether the scheduler lets workers starve while others run ahead.
@@ -38,6 +40,7 @@ final class SimulatedWorld {
     clock = TestClock(workload.start + 3_600 * second)
     machines = (0..<(plan.hasFaults ? 2 : 1)).map { Machine($0) }
     next = workload.partitions.map { _ in 0 }
+    committedLast = workload.partitions.map { _ in -1 }
     rulesNow = workload.rules
     for source in 0..<Self.sourceNames.count {
       let count = workload.partitions.count { $0.source == source }
@@ -123,7 +126,7 @@ final class SimulatedWorld {
     if case .engineEnded(let status, _) = event {
       tell("machine \(machine.number): an engine ended")
       for (identity, counters) in status.partitions {
-        tell("  \(identity.topic)/\(identity.partition) watermark \(counters.watermark - workload.start), \(counters.rows) rows")
+        tell("  \(identity.topic)/\(identity.partition) watermark \(counters.watermark &- workload.start), \(counters.rows) rows")
       }
     } else {
       tell("machine \(machine.number): \(event)".prefix(240).description)
@@ -148,13 +151,28 @@ final class SimulatedWorld {
       if plan.hasFaults, random.happens(0.3) { doom(machine, within: 30) }
     case .reloaded: result.note(.reload)
     case .reloadFailed: machine.process?.isReloading = false
+    case .committed: noteCommitted()
     case .transactionAborted: result.note(.transactionAborted)
-    case .committed, .checkpointFailed, .commitFailed, .restoreDelayed, .barrier, .engineEnded: return
+    case .checkpointFailed, .commitFailed, .restoreDelayed, .barrier, .engineEnded: return
     }
   }
 
   private func tell(_ what: @autoclosure () -> String) {
     if plan.isTold { result.story.append("step \(log.step), \(what())") }
+  }
+
+  /// Commits do not go back, unless state has to be rebuilt: the topic may have let go of what lies before them.
+  private func noteCommitted() {
+    for (index, partition) in workload.partitions.enumerated() {
+      let place = SimulatedPlace(Self.topic(partition.source), partition.partition)
+      guard let committed = log.committedOffset(Self.group(partition.source), place) else { continue }
+      tell("  \(place.topic)/\(place.partition) at \(committed.offset), \(committed.metadata)")
+      if committed.offset < committedLast[index], result.rereads.isEmpty, plan.mutation == nil {
+        let what = "\(place.topic)/\(place.partition) was committed up to \(committedLast[index]), and then to \(committed.offset)"
+        result.wentBack = result.wentBack ?? what
+      }
+      committedLast[index] = committed.offset
+    }
   }
 
   private func doom(_ machine: Machine, within steps: Int) {
@@ -282,6 +300,7 @@ final class SimulatedWorld {
         committed.offset > log.earliestOffset(place)
       else { continue }
       log.trim(place, before: committed.offset)
+      tell("\(place.topic)/\(place.partition) begins at \(committed.offset) now")
       result.note(.retention)
     }
   }
@@ -318,6 +337,7 @@ final class SimulatedWorld {
     } catch {
       // It ends with a message, and is started again: but for what nobody could live with.
       if !plan.hasFaults { throw error }
+      tell("machine \(machine.number) ends with: \(error)")
       return kill(machine)
     }
     if process.life.isOver { return kill(machine) }
