@@ -49,7 +49,7 @@ import Traffic
     /// What the last daemon said on standard error.
     var log = ""
 
-    init(minutes: Int = 24, rules: String = ResumptionTests.rules) throws {
+    init(minutes: Int = 24, rules: String = ResumptionTests.rules, isByService: Bool = false) throws {
       directory = try TemporaryDirectory()
       broker = try EmbeddedBroker(brokers: 1)
       try broker.createTopic("search.events", partitions: ResumptionTests.partitions)
@@ -65,11 +65,12 @@ import Traffic
       var batch = TrafficBatch()
       while traffic.fill(&batch, recordsMax: 4_096) {
         for entry in batch.entries {
-          records.append(
-            (
-              batch.partition(of: entry, count: ResumptionTests.partitions),
-              Array(batch.bytes[entry.payload]), entry.eventNanos / 1_000_000
-            ))
+          let payload = Array(batch.bytes[entry.payload])
+          let partition =
+            isByService
+            ? try Self.service(payload).utf8.reduce(0) { $0 + Int($1) } % ResumptionTests.partitions
+            : batch.partition(of: entry, count: ResumptionTests.partitions)
+          records.append((partition, payload, entry.eventNanos / 1_000_000))
         }
       }
       for partition in 0..<ResumptionTests.partitions {
@@ -77,6 +78,11 @@ import Traffic
         try lines.reduce(into: Data()) { $0 += $1 }
           .write(to: URL(fileURLWithPath: directory.path("\(partition).jsonl")))
       }
+    }
+
+    private static func service(_ payload: [UInt8]) throws -> String {
+      let row = try JSONSerialization.jsonObject(with: Data(payload)) as? [String: Any]
+      return try #require(row?["service"] as? String)
     }
 
     /// Sends records until `share` of all are sent.
@@ -221,7 +227,7 @@ import Traffic
   @Test func aKeyInTwoPartitionsIsAWarning() throws {
     let rules = Self.rules.replacingOccurrences(
       of: "format json", with: "partitioned by service  format json")
-    let stage = try Stage(rules: rules)
+    let stage = try Stage(rules: rules, isByService: true)
     try stage.send(upTo: 0.5)
     var seen: StatusBoard?
     func read() throws {

@@ -146,6 +146,8 @@ public final class Coordinator {
   /// Where partitions must be read from at their next assignment.
   var wanted: [PartitionKey: Int64] = [:]
   var moves = 0
+  /// What has been said of checkpoints that are lost, in this start.
+  var rereadsTold: Set<String> = []
   /// Set while a store that does not answer holds up the start.
   var storeWait: StoreWait?
   var isForced: Bool

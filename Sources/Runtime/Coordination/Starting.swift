@@ -16,7 +16,7 @@ extension Coordinator {
       if storeWait == nil { storeWait = StoreWait(away, now: now) } else { storeWait?.failedAgain(away, now: now) }
       return observe(.restoreDelayed(away.description))
     }
-    for problem in loader.problems { observe(.rereads(problem)) }
+    for problem in loader.problems { tellReread(problem) }
     wanted = [:]
     for beginning in beginnings {
       for start in beginning.starts {
@@ -35,6 +35,7 @@ extension Coordinator {
     }
     moves = 0
     storeWait = nil
+    rereadsTold = []
     waiting = [:]
     isForced = false
     carried = nil
@@ -44,6 +45,11 @@ extension Coordinator {
     }
     phase = .running
     scheduleFirst()
+  }
+
+  /// Once a start, which asks twice where partitions must be read from somewhere else.
+  private func tellReread(_ problem: String) {
+    if rereadsTold.insert(problem).inserted { observe(.rereads(problem)) }
   }
 
   /// Partitions of one engine, and what they go on from.
@@ -91,8 +97,7 @@ extension Coordinator {
       if case .checkpoint(let loaded) = resumption, only != nil, loaded.isKeyed {
         let name = loaded.manifest.name
         resumption = .reread(lost: name)
-        observe(
-          .rereads("checkpoint \(name) was taken by one daemon for all partitions; its state cannot be shared out"))
+        tellReread("checkpoint \(name) was taken by one daemon for all partitions; its state cannot be shared out")
       }
       for start in own {
         let identity = start.reader.identity
