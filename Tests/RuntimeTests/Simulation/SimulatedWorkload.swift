@@ -73,7 +73,7 @@ struct SimulatedWorkload {
     ("long_rows", "metric long_rows = long.n"), ("long_first", "metric long_first = long.first_value"),
     ("all_growth", "metric all_growth = all_counters.grown"), ("pair_rows", "metric pair_rows = pairs.n"),
     // Not `pairs.other`: a reload that adds an aggregate of the right side to a window behind a join may leave a gap in it.
-    ("pair_total", "metric pair_total = pairs.total"),
+    ("pair_total", "metric pair_total = pairs.total"), ("pair_other", "metric pair_other = pairs.total * 2"),
     ("lonely_rows", "metric lonely_rows = lonely.n"), ("side_found", "metric side_found = sides.found"),
     ("trace_spans", "metric trace_spans = ended.spans"), ("trace_longest", "metric trace_longest = ended.longest"),
     ("Apart", "alert Apart { on both when n > 2 for 2m keep_firing 2m severity page }"),
