@@ -370,7 +370,8 @@ def in_lanes(options, names):
 
     def run(name):
         result = subprocess.run([sys.executable, __file__, *own, name], capture_output=True, text=True, check=False)
-        say((result.stdout + result.stderr).rstrip())
+        said = (result.stdout + result.stderr).rstrip()
+        say(said or f"{name}: ended with {result.returncode} and said nothing")
         return result.returncode != 0
 
     began = time.monotonic()
