@@ -80,6 +80,7 @@ public final class KafkaSource: LiveSource {
   private static let coordinatorMillis: Int32 = 5_000
   private static let commitMillis: Int64 = 5_000
   private static let closeMillis: Int64 = 5_000
+  private static let letGoMillis: Int64 = 1_000
   private static let upkeepNanos: Int64 = 250_000_000
 
   /// Subscribes. Throws `KafkaFailure` for a property that librdkafka does not take; brokers that cannot be
@@ -636,11 +637,25 @@ public final class KafkaSource: LiveSource {
     if !revoking.isEmpty || owesRelease { finishRevocation() }
     if !beginning.isEmpty { assign([]) }
     context.isClosing = true
+    letGo()
     // It may never come back: when the group ends under a rebalance that we are answering, nobody answers us.
     if !client.closeConsumer(withinMillis: Self.closeMillis) { return client.leaveAlive() }
     // librdkafka 2.0.2 aborts the process when it destroys a consumer that has joined a group and was not told its
     // partitions yet (rd_kafka_sticky_assignor_state_destroy; mended in later ones).
     if !hadAssignment { client.leaveAlive() }
+  }
+}
+
+extension KafkaSource {
+  /// Gives back what the group has given while it is still there to hear it: what `rd_kafka_consumer_close` asks for by
+  /// itself it may have forgotten by the time that it is answered, and then both wait (librdkafka 2.0).
+  private func letGo() {
+    guard !assigned.isEmpty || !granted.isEmpty, rd_kafka_unsubscribe(client.handle) == RD_KAFKA_RESP_ERR_NO_ERROR
+    else { return }
+    _ = awaiting(millis: Self.letGoMillis) {
+      while let message = rd_kafka_consumer_poll(client.handle, 0) { rd_kafka_message_destroy(message) }
+      return context.hasGivenBack ? () : nil
+    }
   }
 }
 
@@ -654,6 +669,7 @@ private final class Rebalances: KafkaContext {
   private var changes: [Change] = []
   /// While the consumer leaves there is nobody left to ask: partitions are given back at once.
   var isClosing = false
+  private(set) var hasGivenBack = false
 
   var hasChanges: Bool { !changes.isEmpty }
 
@@ -667,7 +683,11 @@ private final class Rebalances: KafkaContext {
     _ partitions: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?
   ) {
     guard let partitions else { return }
-    if isClosing { return giveBack(handle) }
+    if isClosing {
+      giveBack(handle)
+      hasGivenBack = true
+      return
+    }
     let numbers = (0..<Int(partitions.pointee.cnt)).map { partitions.pointee.elems[$0].partition }
     changes.append(
       code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS

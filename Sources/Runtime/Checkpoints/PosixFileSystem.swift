@@ -91,7 +91,7 @@ public final class PosixFileSystem: FileSystem {
     if descriptor < 0 { throw failure("open", path) }
     defer { Glibc.close(descriptor) }
     var problem: FileSystemFailure?
-    let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in
+    let bytes = [UInt8](unsafeUninitializedCapacity: max(1, count)) { buffer, filled in
       while filled < count {
         let got = pread(descriptor, buffer.baseAddress! + filled, count - filled, offset + filled)
         if got == 0 { return }

@@ -66,7 +66,8 @@ func decompressed(
   }
   guard let context = ZSTD_createDCtx() else { throw CheckpointFailure("out of memory for zstd") }
   defer { ZSTD_freeDCtx(context) }
-  return try [UInt8](unsafeUninitializedCapacity: section.rawBytes) { buffer, filled in
+  // Never 0: an empty array is one for all threads, and its count would be written.
+  return try [UInt8](unsafeUninitializedCapacity: max(1, section.rawBytes)) { buffer, filled in
     var target = ZSTD_outBuffer(dst: buffer.baseAddress, size: section.rawBytes, pos: 0)
     var isWhole = false
     try pieces { piece in
