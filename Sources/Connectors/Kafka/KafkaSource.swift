@@ -69,6 +69,8 @@ public final class KafkaSource: LiveSource {
   private var isFollowingLead = false
   /// The group waits for us to let go.
   private var owesRelease = false
+  /// The daemon has to hear that there is nothing for it, so that it does not wait.
+  private var owesEmptyStart = false
   /// How many partitions the topic has, 0 until the brokers have said; and whether it may have more by now.
   private var topicPartitions: Int32 = 0
   private var mustCount = false
@@ -165,7 +167,10 @@ public final class KafkaSource: LiveSource {
         hadAssignment = true
         beginning += partitions.map(identity)
         // An empty assignment has to be answered as well.
-        if partitions.isEmpty { assign([]) }
+        if partitions.isEmpty {
+          assign([])
+          owesEmptyStart = true
+        }
       case (.revoke(let partitions, _), .shared):
         revoke(partitions.map(identity), into: &changes)
       case (.assign(let partitions), .standby):
@@ -185,6 +190,10 @@ public final class KafkaSource: LiveSource {
     if !beginning.isEmpty, let started = begin(beginning) {
       beginning = []
       changes.append(.assigned(started))
+    }
+    if owesEmptyStart, beginning.isEmpty {
+      owesEmptyStart = false
+      if readers.isEmpty { changes.append(.assigned([])) }
     }
     let now = monotonicNanos()
     if now - lastUpkeepNanos >= Self.upkeepNanos {
@@ -430,7 +439,10 @@ public final class KafkaSource: LiveSource {
 
   public func restart() {
     let held = readers.keys.sorted()
-    guard !held.isEmpty else { return }
+    if held.isEmpty {
+      owesEmptyStart = hasAssignment && options.ownership == .shared
+      return
+    }
     for identity in held {
       readers[identity]?.state.values.withLock { $0.isRevoked = true }
       readers.removeValue(forKey: identity)?.close()

@@ -88,8 +88,11 @@ final class CheckpointWriter {
   }
 
   /// Removes old checkpoints, in the background as well; what cannot be removed now is removed later.
-  /// `youngest` spares what was made since, by whomever: another daemon may be about to commit it.
-  func prune(keep: Int, alive: Set<String>, sparingSince youngest: Int64? = nil) {
+  /// `youngest` spares what was made since, by whomever: another daemon may be about to commit it. `number` spares what
+  /// was there before that checkpoint.
+  func prune(
+    keep: Int, alive: Set<String>, sparingSince youngest: Int64? = nil, sparingBefore number: UInt64? = nil
+  ) {
     guard !isBusy else { return }
     isBusy = true
     let job = Job(
@@ -99,7 +102,10 @@ final class CheckpointWriter {
       var outcome = Outcome(nanos: 0)
       do {
         var alive = alive
-        if let youngest { for one in try job.store.list() where one.createdNanos >= youngest { alive.insert(one.name) } }
+        if youngest != nil || number != nil {
+          for one in try job.store.list()
+          where one.createdNanos >= youngest ?? .max || one.number < number ?? 0 { alive.insert(one.name) }
+        }
         try job.store.prune(keep: keep, alive: alive)
       } catch { outcome.failure = "\(error)" }
       let done = outcome

@@ -15,7 +15,8 @@ public struct CoordinatorOptions: Sendable {
   public var stopNanos: Int64 = 20_000_000_000
   /// How long a checkpoint is asked for again whose store does not answer, before its state is rebuilt by reading.
   public var storeWaitNanos: Int64 = 60_000_000_000
-  /// How long the first engine waits for all sources before it starts without the missing ones.
+  /// How long a start waits for all sources before the others go on without those that have no partitions yet: a topic that
+  /// nobody has made must not silence the rules on others.
   public var assignmentNanos: Int64 = 10_000_000_000
   /// Whether the workers are stepped by who made the coordinator, instead of by threads.
   public var runsByHand = false
@@ -39,7 +40,8 @@ public struct RunningRules: Sendable {
 
 /// What happened, for metrics, the log and the audit.
 public enum CoordinatorEvent: Sendable {
-  case engineStarted(partitions: Int, restored: String?)
+  /// `without`: sources that have no partitions yet.
+  case engineStarted(partitions: Int, restored: String?, without: [String])
   case checkpoint(name: String, keys: Int, bytes: Int, nanos: Int64)
   case checkpointFailed(String)
   case committed
@@ -102,8 +104,6 @@ public final class Coordinator {
   struct Unit {
     let engine: Engine
     let keys: [PartitionKey]
-    /// The checkpoint that it began from.
-    let restored: String?
     var result: BarrierResult?
   }
 
@@ -130,6 +130,8 @@ public final class Coordinator {
   private var isPrepared = false
   private var nextPreparation: Int64 = 0
   var isAssigned: [Bool]
+  /// Sources that a start was made without, by name; the next one does not wait for them.
+  var absent: Set<String> = []
   private var revoked: [Int: [PartitionIdentity]] = [:]
   private var isChanged = false
   private var isStopping = false
@@ -142,6 +144,8 @@ public final class Coordinator {
   /// Names that the last successful commits carried.
   private var namesCommitted: [PartitionKey: String] = [:]
   private var lastNumber: UInt64?
+  /// The first checkpoint of this daemon.
+  private var firstNumber: UInt64?
   var carried: Carried?
   /// Where partitions must be read from at their next assignment.
   var wanted: [PartitionKey: Int64] = [:]
@@ -153,7 +157,8 @@ public final class Coordinator {
   var isForced: Bool
   private var nextCommit: Int64 = 0
   private var nextCheckpoint: Int64 = 0
-  private let began: Int64
+  /// Since when sources are waited for.
+  var waitingSince: Int64
   private var commitProblem: String?
   private var checkpointProblem: String?
   /// Why the last commit before the end was none.
@@ -178,7 +183,7 @@ public final class Coordinator {
     // What ends with the topics has nothing to come back for.
     writer = options.isBounded ? nil : store.map { CheckpointWriter(store: $0, executor: executor) }
     isForced = options.restore != nil
-    began = options.engine.monotonic()
+    waitingSince = options.engine.monotonic()
     isAssigned = Array(repeating: false, count: rules.graph.sources.count)
     sources = try rules.graph.sources.map { try makeSource($0) }
   }
@@ -209,6 +214,9 @@ public final class Coordinator {
     if let checkpointProblem { problems.append(checkpointProblem) }
     if let storeWait, units.isEmpty { problems.append("waiting for the checkpoint store: \(storeWait.problem)") }
     if units.isEmpty, !isStandingBy { problems.append("waiting for partitions") }
+    for (source, missing) in waitingForOthers() {
+      problems.append("source \(source) waits for \(missing), with which it is joined")
+    }
     return problems
   }
 
@@ -240,8 +248,7 @@ public final class Coordinator {
       }
       settleRevoked()
       if let next = reloadRequest { try swap(to: next, carrying: nil) }
-      let isReady = isAssigned.allSatisfy { $0 } || now - began > options.assignmentNanos
-      if isReady, !waiting.isEmpty, writer?.isBusy != true, takesOver() { try startUnits() }
+      if isReadyToStart, writer?.isBusy != true, takesOver() { try startUnits() }
     case .running: try run()
     case .handingOver(let handOver):
       if writer?.isBusy != true, now >= handOver.nextAttempt { try finish(handOver) }
@@ -269,7 +276,7 @@ public final class Coordinator {
         switch change {
         case .assigned(let starts):
           isAssigned[number] = true
-          isChanged = true
+          if !starts.isEmpty { isChanged = true }
           for start in starts { waiting[start.reader.identity] = start }
         case .revoked(let partitions):
           isChanged = true
@@ -397,6 +404,7 @@ public final class Coordinator {
     do {
       let last = try lastNumber ?? store?.list().last?.number ?? 0
       lastNumber = last + 1
+      firstNumber = firstNumber ?? lastNumber
       return lastNumber
     } catch {
       noteCheckpointFailure("\(error)")
@@ -491,7 +499,12 @@ public final class Coordinator {
   /// Removes checkpoints that nobody names any more.
   private func prune() {
     var alive = Set(namesCommitted.values).union(bases.values.map(\.name))
-    guard options.isShared else { writer?.prune(keep: options.checkpointsKept, alive: alive); return }
+    guard options.isShared else {
+      // A source without partitions may have committed a checkpoint of a daemon before this one.
+      let isWhole = isAssigned.allSatisfy { $0 }
+      writer?.prune(keep: options.checkpointsKept, alive: alive, sparingBefore: isWhole ? nil : firstNumber)
+      return
+    }
     for source in sources {
       // Without knowing what others have committed nothing is removed; there will be another time.
       guard let committed = try? source.committedMetadata() else { return }
@@ -560,9 +573,7 @@ public final class Coordinator {
     var name: String
     if let base = bases[own] {
       (name, offset) = base
-    } else if let unit = units.first(where: { $0.keys.contains(own) }),
-      let other = unit.keys.lazy.compactMap({ self.bases[$0]?.name }).first ?? unit.restored
-    {
+    } else if let other = checkpointOfOthers(own, stand.identity.source) {
       // The checkpoint has nothing of this partition: from its first record on everything is to be read again.
       guard stand.firstOffset >= 0 else { return nil }
       (name, offset) = (other, stand.firstOffset)
@@ -573,6 +584,13 @@ public final class Coordinator {
     resume.checkpoint = name
     resume.rereadOffset = stand.rereadOffset
     return CommitPoint(partition: stand.identity, offset: offset, metadata: resume.metadata)
+  }
+
+  /// The checkpoint that holds the state which a partition shares with others.
+  private func checkpointOfOthers(_ own: PartitionKey, _ source: Int) -> String? {
+    guard let unit = units.first(where: { $0.keys.contains(own) }) else { return nil }
+    let sharing = Set(rules.graph.joinedSources(of: source).map { rules.graph.sources[$0].schema.name })
+    return unit.keys.lazy.filter { sharing.contains($0.source) }.compactMap { self.bases[$0]?.name }.first
   }
 
   /// While the first checkpoint of a partition is being stored, commits do not pass it: the next one names it, and must not
@@ -679,6 +697,7 @@ public final class Coordinator {
   /// Asks every source for its partitions anew: from where they were committed, or where `startOffset` says.
   func restartSources() {
     waiting = [:]
+    waitingSince = now
     isAssigned = sources.map { _ in false }
     lastNumber = nil
     for source in sources { source.restart() }

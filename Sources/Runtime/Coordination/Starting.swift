@@ -1,13 +1,37 @@
 // How engines begin: from what was committed, from a checkpoint, or from what the engines before left in memory.
 
 extension Coordinator {
+  /// Whether there are partitions to start with, and no others are expected soon.
+  var isReadyToStart: Bool {
+    guard waiting.keys.contains(where: { isWhole($0.source) }) else { return false }
+    return rules.graph.sources.indices.allSatisfy { isAssigned[$0] || absent.contains(name($0)) }
+      || now - waitingSince > options.assignmentNanos
+  }
+
+  private func name(_ source: Int) -> String { rules.graph.sources[source].schema.name }
+
+  /// Whether a source and all whose rows meet its own have their partitions. They go on from one cut, and a join without
+  /// one of its sides would take its silence for the truth.
+  private func isWhole(_ source: Int) -> Bool { rules.graph.joinedSources(of: source).allSatisfy { isAssigned[$0] } }
+
+  /// Sources that have partitions and are not read, and what they wait for.
+  func waitingForOthers() -> [(source: String, missing: String)] {
+    rules.graph.sources.indices.compactMap { source in
+      guard isAssigned[source],
+        let missing = rules.graph.joinedSources(of: source).sorted().first(where: { !isAssigned[$0] })
+      else { return nil }
+      return (name(source), name(missing))
+    }
+  }
+
   /// Starts engines over the partitions that are waiting; or asks for them again, where they must be read from
   /// somewhere else.
   func startUnits() throws {
     if let storeWait, now < storeWait.nextAttempt { return }
     var loader = CheckpointLoader(
       store: store, isPatient: storeWait.map { now - $0.began < options.storeWaitNanos } ?? true)
-    let starts = waiting.values.sorted { $0.reader.identity < $1.reader.identity }
+    let starts = waiting.values.filter { isWhole($0.reader.identity.source) }
+      .sorted { $0.reader.identity < $1.reader.identity }
     let groups = options.isShared ? starts.map { [$0] } : [starts]
     var beginnings: [Beginning] = []
     do {
@@ -34,6 +58,7 @@ extension Coordinator {
       return restartSources()
     }
     moves = 0
+    absent = Set(rules.graph.sources.indices.filter { !isAssigned[$0] }.map(name))
     storeWait = nil
     rereadsTold = []
     waiting = [:]
@@ -85,6 +110,12 @@ extension Coordinator {
           throw SourceFailure(loader.problems.last ?? "there is no checkpoint \(name)")
         }
         resumption = .checkpoint(loaded)
+      }
+      // One that was taken without these sources says nothing of them, not even that they had no state.
+      let names = Set(joined.map(name))
+      if case .checkpoint(let loaded) = resumption, !loaded.manifest.partitions.contains(where: { names.contains($0.source) })
+      {
+        resumption = .committed
       }
       if case .checkpoint(let loaded) = resumption, only == nil, loaded.isShared(by: Self.sharedSuffix) {
         // Each partition has come as far as its daemon: one engine over all of them would be too early for some and too
@@ -139,9 +170,9 @@ extension Coordinator {
         return start
       }, restored: beginning.restored, sink: sink)
     if options.runsByHand { try engine.begin() } else { try engine.start() }
-    units.append(
-      Unit(engine: engine, keys: beginning.starts.map { key($0.reader.identity) }, restored: beginning.name))
-    observe(.engineStarted(partitions: beginning.starts.count, restored: beginning.name))
+    units.append(Unit(engine: engine, keys: beginning.starts.map { key($0.reader.identity) }))
+    observe(
+      .engineStarted(partitions: beginning.starts.count, restored: beginning.name, without: absent.sorted()))
   }
 
   // MARK: Shared partitions

@@ -70,6 +70,7 @@ public struct PartitionStart: @unchecked Sendable {
 }
 
 public enum AssignmentChange: Sendable {
+  /// Empty when the group gives nothing to this process, which is worth knowing once.
   case assigned([PartitionStart])
   /// The worker must stop reading these; the source waits for `LiveSource.released` before it gives them away.
   case revoked([PartitionIdentity])

@@ -141,7 +141,7 @@ struct CheckpointBench {
     var restored = false
     let began = monotonicNanos()
     let coordinator = try makeCoordinator(graph, source, checkpoints: true) { event in
-      if case .engineStarted(_, let name) = event { restored = name != nil }
+      if case .engineStarted(_, let name, _) = event { restored = name != nil }
     }
     while rows(coordinator) == 0 { _ = try coordinator.step(timeoutMillis: 1) }
     let nanos = monotonicNanos() - began

@@ -148,7 +148,10 @@ private func answer(
 /// What a person on call should find in the log.
 private func log(_ event: CoordinatorEvent, _ setup: RunSetup, _ environment: CommandEnvironment) {
   switch event {
-  case .engineStarted(let partitions, let restored):
+  case .engineStarted(let partitions, let restored, let without):
+    if !without.isEmpty {
+      environment.note("started without partitions of \(without.joined(separator: ", ")): their rules wait for them")
+    }
     guard let restored else { return }
     environment.note("\(counted(partitions, "partition")) go on from checkpoint \(restored)")
     auditRestore(.done(restored), setup)

@@ -62,6 +62,7 @@ enum Happening: String, CaseIterable, Sendable {
   case captureInFlight = "captures asked for with messages in flight between workers"
   case captureStarved = "captures asked for while a worker did not get the processor"
   case retention = "topics trimmed to the committed offset"
+  case startWithoutSource = "engines started before all sources had partitions"
   case restore = "engines started from a checkpoint"
   case restoreWithOtherWorkers = "… that was taken with another number of workers"
   case restoreAfterReload = "… that was taken with other rules"

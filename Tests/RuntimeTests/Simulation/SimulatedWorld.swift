@@ -72,7 +72,7 @@ final class SimulatedWorld {
     options.commitNanos = Self.stepNanos * Int64(2 + random.upTo(8))
     options.checkpointNanos = Self.stepNanos * Int64(5 + random.upTo(40))
     options.checkpointsKept = 1
-    options.assignmentNanos = .max / 2
+    options.assignmentNanos = random.happens(0.5) ? .max / 2 : Self.stepNanos * Int64(1 + random.upTo(20))
     let number = machine.number
     result.note([.oneWorker, .twoWorkers, .threeWorkers, .fourWorkers][engine.workers - 1])
     let sink: any RecordSink
@@ -132,10 +132,11 @@ final class SimulatedWorld {
       tell("machine \(machine.number): \(event)".prefix(240).description)
     }
     switch event {
-    case .engineStarted(_, let restored):
+    case .engineStarted(_, let restored, let without):
       hasRestarted = true
       machine.process?.hasRun = true
       machine.process?.isReloading = false
+      if !without.isEmpty { result.note(.startWithoutSource) }
       guard let restored else { return }
       result.note(.restore)
       guard let origin = origins[restored] else { return }
