@@ -500,9 +500,8 @@ public final class Coordinator {
   private func prune() {
     var alive = Set(namesCommitted.values).union(bases.values.map(\.name))
     guard options.isShared else {
-      // A source without partitions may have committed a checkpoint of a daemon before this one.
-      let isWhole = isAssigned.allSatisfy { $0 }
-      writer?.prune(keep: options.checkpointsKept, alive: alive, sparingBefore: isWhole ? nil : firstNumber)
+      // For a source that these engines do without, a daemon before this one may have committed a checkpoint.
+      writer?.prune(keep: options.checkpointsKept, alive: alive, sparingBefore: absent.isEmpty ? nil : firstNumber)
       return
     }
     for source in sources {
