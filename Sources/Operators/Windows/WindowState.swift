@@ -11,9 +11,16 @@ extension WindowTask: StatefulTask {
 
   func start(missingBefore time: Int64) { resume(at: time) }
 
+  func restored(readThrough time: Int64) {
+    let since = Seam.ceiling(time + definition.upstreamNanos, of: definition.paneNanos)
+    for state in newStates { seam.noteMissing(state: state, before: since) }
+    newStates = []
+  }
+
   func restore(from reader: inout StateReader, scope: KeyScope) throws {
     try reader.expect(version: WindowCapture.version, of: "windows")
     let layout = try StoredLayout(definition, from: &reader)
+    newStates.formUnion(layout.isNew.indices.filter { layout.isNew[$0] })
     let barrier = try restoreTimes(layout, from: &reader)
     let hasInner = try reader.bool()
     guard hasInner == (inner != nil) else { throw StateCorruption("the windows of the state are of another level") }

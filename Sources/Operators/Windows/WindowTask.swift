@@ -17,6 +17,8 @@ final class WindowTask: KeyedTask {
   /// All windows that end by then have been emitted.
   var advancedTo = beforeAllTime
   var seam: Seam
+  /// States that a restored part did not have, until all parts are there.
+  var newStates: Set<Int> = []
   // Level 1 and up: rows wait until the watermark settles their order.
   var waiting: [RowsChunk] = []
   let inner: PanePartialTask?

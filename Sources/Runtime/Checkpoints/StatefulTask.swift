@@ -53,12 +53,16 @@ public protocol StatefulTask: AnyObject {
   /// Instead of `restore`, where others are restored and nothing of this task was stored: rows before `time` will
   /// not come.
   func start(missingBefore time: Int64)
+  /// After the last `restore`: rows before `time` had been read. Where operators in front of this one keep some of them (a join
+  /// does), they lack the columns that nobody needed then.
+  func restored(readThrough time: Int64)
   /// What it keeps for one rule, where that is no exchange's and so not counted there.
   var ruleState: RuleState? { get }
 }
 
 extension StatefulTask {
   public func start(missingBefore time: Int64) {}
+  public func restored(readThrough time: Int64) {}
   public var ruleState: RuleState? { nil }
 }
 

@@ -415,6 +415,7 @@ extension Worker {
             try task.restore(from: &reader, scope: scope)
           }
         }
+        if !parts.isEmpty, let missing { task.restored(readThrough: missing) }
       }
       let id = Self.shardID(engine.graph.flows[flow].name)
       // What a shard needs concerns all keys of its source: the least of all counts.

@@ -89,6 +89,8 @@ import Testing
       let (verdict, result) = given.run(plan)
       print("\(plan)\n\(result.story.joined(separator: "\n"))\nmissing:")
       print(Set(given.expected.lines).subtracting(result.lines).sorted().joined(separator: "\n"))
+      print("of the rules that came:")
+      print(result.lines.filter { line in given.workload.added.contains { line.contains("\"\($0)\"") } }.joined(separator: "\n"))
       for (what, times) in result.happened.sorted(by: { $0.key.rawValue < $1.key.rawValue }) { print("  \(times)  \(what.rawValue)") }
       #expect(verdict.problem == nil)
     }

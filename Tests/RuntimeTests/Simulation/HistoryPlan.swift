@@ -164,7 +164,8 @@ struct HistoryBlock {
         let times = mine.map(Self.recordTime)
         guard let first = times.min(), let last = times.max() else { continue }
         let due = (all[part] ?? []).filter { isAdded ? Self.recordTime($0) >= first : Self.recordTime($0) <= last }
-        if due != mine { return "rule \(rule) has gaps, or records of its own" }
+        if let gap = due.subtracting(mine).min() { return "rule \(rule) has a gap: \(gap)" }
+        if let own = mine.subtracting(due).min() { return "rule \(rule) has a record of its own: \(own)" }
       }
     }
     return nil
