@@ -73,6 +73,8 @@ final class SimulatedWorld {
     options.checkpointNanos = Self.stepNanos * Int64(5 + random.upTo(40))
     options.checkpointsKept = 1
     options.assignmentNanos = random.happens(0.5) ? .max / 2 : Self.stepNanos * Int64(1 + random.upTo(20))
+    // Most outlast a disk that does not answer; the others rebuild the state by reading again.
+    if random.happens(0.5) { options.storeWaitNanos = Self.stepNanos * Int64(1 + random.upTo(10)) }
     let number = machine.number
     result.note([.oneWorker, .twoWorkers, .threeWorkers, .fourWorkers][engine.workers - 1])
     let sink: any RecordSink
@@ -449,7 +451,8 @@ final class SimulatedWorld {
 
   /// Lets all workers do what they can, and says how far everything has come; empty while not everything is being read.
   private func progress(_ machine: Machine) -> [Int] {
-    guard !log.isDown, let process = machine.process else { return [] }
+    // Engines that have passed their last barrier stand still; others will read on.
+    guard !log.isDown, let process = machine.process, case .running = process.coordinator.phase else { return [] }
     let units = process.coordinator.units
     guard units.reduce(0, { $0 + $1.keys.count }) == workload.partitions.count else { return [] }
     var seen: [Int] = [Int(log.endOffset(SimulatedPlace(Self.outputTopic, 0)))]
