@@ -1,4 +1,3 @@
-import CColumns
 import Catalog
 import Runtime
 
@@ -22,9 +21,9 @@ final class RowSender: RowTask {
     keys.bind(batch, slots: definition.keySlots)
     keys.hashRows(selection.rows, count: selection.count, into: hashes)
     for shard in 0..<context.shardCount {
-      var rows: [Int] = []
+      var rows: [Int32] = []
       for index in 0..<selection.count where KeyGroup.owner(hashes[index], shardCount: context.shardCount) == shard {
-        rows.append(Int(selection.rows[index]))
+        rows.append(selection.rows[index])
       }
       guard !rows.isEmpty else { continue }
       context.send(copy(rows, of: batch), exchange: definition.exchange, to: shard)
@@ -40,49 +39,20 @@ final class RowSender: RowTask {
     }
   }
 
-  private func copy(_ rows: [Int], of batch: Batch) -> RowsChunk {
+  private func copy(_ rows: [Int32], of batch: Batch) -> RowsChunk {
     let chunk = Batch(types: definition.inputTypes, capacity: rows.count)
     let box = ArenaBox()
-    let slots = definition.neededSlots
-    for (index, row) in rows.enumerated() {
-      chunk.times[index] = batch.times[row]
-      for slot in slots {
-        let target = chunk.columns[slot]
-        copyRow(batch.columns[slot], row, to: target, index)
-        if target.type == .string {
-          let text = target.strings[index]
-          target.strings[index].data = box.arena.copy(text.data, Int(text.length))
-        }
+    for (index, row) in rows.enumerated() { chunk.times[index] = batch.times[Int(row)] }
+    for slot in definition.neededSlots {
+      let target = chunk.columns[slot]
+      copyRows(rows, of: batch.columns[slot], to: target)
+      guard target.type == .string else { continue }
+      for index in rows.indices {
+        let text = target.strings[index]
+        target.strings[index].data = box.arena.copy(text.data, Int(text.length))
       }
     }
     chunk.rowCount = rows.count
     return RowsChunk(batch: chunk, arena: box)
-  }
-}
-
-/// Copies one value between columns of one type, null included. A string still points where it pointed.
-func copyRow(_ source: Column, _ row: Int, to target: Column, _ targetRow: Int) {
-  let isNull = source.hasNulls && source.validity[row] == 0
-  target.validity[targetRow] = isNull ? 0 : 1
-  if isNull { target.hasNulls = true }
-  switch target.type {
-  case .bool: target.bools[targetRow] = source.bools[row]
-  case .int64: target.ints[targetRow] = source.ints[row]
-  case .float64: target.doubles[targetRow] = source.doubles[row]
-  case .string: target.strings[targetRow] = isNull ? rd_string() : source.strings[row]
-  }
-}
-
-/// Three-way order of two values of one type, null first.
-func compareValues(_ a: Column, _ x: Int, _ b: Column, _ y: Int) -> Int {
-  let aIsNull = a.hasNulls && a.validity[x] == 0
-  let bIsNull = b.hasNulls && b.validity[y] == 0
-  if aIsNull || bIsNull { return (aIsNull ? 0 : 1) - (bIsNull ? 0 : 1) }
-  func order<T: Comparable>(_ p: T, _ q: T) -> Int { p == q ? 0 : (p < q ? -1 : 1) }
-  switch a.type {
-  case .bool: return order(a.bools[x], b.bools[y])
-  case .int64: return order(a.ints[x], b.ints[y])
-  case .float64: return order(a.doubles[x], b.doubles[y])
-  case .string: return Int(compareBytes(a.strings[x], b.strings[y]))
   }
 }

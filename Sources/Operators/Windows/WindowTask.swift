@@ -83,42 +83,36 @@ final class WindowTask: KeyedTask {
   /// that sums do not depend on which shard they came from, and aggregates them.
   private func orderRows(before watermark: Int64) {
     guard let inner, let ordered, !waiting.isEmpty else { return }
-    var refs: [(chunk: Int, row: Int)] = []
+    var places: [RowPlace] = []
     for (index, chunk) in waiting.enumerated() {
       // A chunk that a faster shard sent may hold rows of both sides of the last watermark: it stays, and those before were
       // taken then.
-      for row in 0..<chunk.batch.rowCount
-      where chunk.batch.times[row] < watermark && chunk.batch.times[row] >= advancedTo {
-        refs.append((index, row))
+      let times = chunk.batch.times
+      for row in 0..<chunk.batch.rowCount where times[row] < watermark && times[row] >= advancedTo {
+        places.append(
+          RowPlace(
+            time: times[row], batch: Int32(truncatingIfNeeded: index), row: Int32(truncatingIfNeeded: row)))
       }
     }
-    let keys = definition.upstreamKeySlots
-    refs.sort { a, b in
-      let x = waiting[a.chunk].batch
-      let y = waiting[b.chunk].batch
-      if x.times[a.row] != y.times[b.row] { return x.times[a.row] < y.times[b.row] }
-      for slot in keys {
-        let order = compareValues(x.columns[slot], a.row, y.columns[slot], b.row)
+    func views(_ slot: Int) -> [ColumnView] { waiting.map { ColumnView($0.batch.columns[slot]) } }
+    let keys = definition.upstreamKeySlots.map { slot in (views(slot), definition.inputTypes[slot]) }
+    places.sort { a, b in
+      if a.time != b.time { return a.time < b.time }
+      for (views, type) in keys {
+        let order = compareValues(views[Int(a.batch)], Int(a.row), views[Int(b.batch)], Int(b.row), type: type)
         if order != 0 { return order < 0 }
       }
-      return (a.chunk, a.row) < (b.chunk, b.row)
+      return (a.batch, a.row) < (b.batch, b.row)
     }
-    let slots = definition.neededSlots
+    let columns = definition.neededSlots.map { ($0, views($0)) }
     var next = 0
-    while next < refs.count {
-      let count = min(refs.count - next, ordered.capacity)
-      for slot in slots { ordered.columns[slot].hasNulls = false }
-      for index in 0..<count {
-        let ref = refs[next + index]
-        let source = waiting[ref.chunk].batch
-        ordered.times[index] = source.times[ref.row]
-        for slot in slots {
-          copyRow(source.columns[slot], ref.row, to: ordered.columns[slot], index)
-        }
-      }
-      ordered.rowCount = count
+    while next < places.count {
+      let part = places[next..<min(next + ordered.capacity, places.count)]
+      for (slot, views) in columns { gather(part, from: views, to: ordered.columns[slot]) }
+      for (index, place) in part.enumerated() { ordered.times[index] = place.time }
+      ordered.rowCount = part.count
       inner.process(ordered, ordered.all)
-      next += count
+      next += part.count
     }
     inner.closePanes(partition: 0, watermark: watermark) { accept($0, partition: 0) }
     waiting.removeAll { chunk in
