@@ -54,6 +54,8 @@ struct CheckpointBench {
     var with: [Run] = []
     var offsets = CommittedOffsets()
     for round in 0..<rounds {
+      // Each run begins with the files; the last one's checkpoint is what `recover` starts from.
+      offsets = CommittedOffsets()
       without.append(try measure(graph, files, checkpoints: false, &offsets, environment))
       offsets = CommittedOffsets()
       with.append(try measure(graph, files, checkpoints: true, &offsets, environment))
