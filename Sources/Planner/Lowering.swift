@@ -46,6 +46,7 @@ extension Plan {
       sources: nodes, exchanges: exchanges + orderedExchanges + gatherExchanges + routerExchanges, rules: names,
       topics: topics, gathered: gatheredFlows)
     graph.operators = storedOperators
+    graph.learns = learns
     return graph
   }
 

@@ -11,6 +11,16 @@ extension Plan {
     return (windows + rules + others + detectors.map { $0.stored(names.of($0)) }).sorted { utf8Precedes($0.id, $1.id) }
   }
 
+  /// Whether some operator keeps what the rows that `rereadOffset` goes back to do not tell: baselines, templates, open anomalies,
+  /// and budgets over more than the longest burn window.
+  var learns: Bool {
+    !detectors.isEmpty || !ordered.isEmpty || !anomalies.isEmpty
+      || slos.contains { slo in
+        guard case .rolling(let nanos) = slo.definition.period else { return true }
+        return nanos > slo.definition.burnWindows.last ?? 0
+      }
+  }
+
   var alerts: [AlertPlan] {
     consumers.compactMap { if case .alert(let alert) = $0 { alert } else { nil } }
   }

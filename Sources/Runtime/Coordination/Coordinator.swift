@@ -139,6 +139,8 @@ public final class Coordinator {
   private var wantsSavepoint = false
   /// By partition, the stored checkpoint that commits name, and the partition's offset in it.
   var bases: [PartitionKey: (name: String, offset: Int64)] = [:]
+  /// By partition that was begun without a checkpoint, what had been committed for it, if anything.
+  var firstResume: [PartitionKey: ResumePoint] = [:]
   /// By partition, how far the checkpoint that is being stored has come; nil while none is.
   private var storing: [PartitionKey: (offset: Int64, watermark: Int64)]?
   /// Names that the last successful commits carried.
@@ -577,7 +579,7 @@ public final class Coordinator {
       guard stand.firstOffset >= 0 else { return nil }
       (name, offset) = (other, stand.firstOffset)
     } else {
-      return heldBack(stand).rereadPoint
+      return rules.graph.learns && writer != nil ? firstPoint(stand) : heldBack(stand).rereadPoint
     }
     var resume = stand.resume
     resume.checkpoint = name

@@ -205,6 +205,9 @@ public struct Graph: Sendable {
   public var topics: [String]
   /// What keeps state, for people and for checkpoints: an entry for each operator id, sorted by it.
   public var operators: [StoredOperator] = []
+  /// Whether some operator keeps more than the rows of open windows tell, a detector its baseline: no commit may pass its rows
+  /// before a checkpoint has them.
+  public var learns = false
 
   /// `gathered` are the flows behind those of the sources.
   public init(

@@ -25,7 +25,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 EVENTS, LAG = "search.events", "ops.lag"
 # The longest window is five minutes, and an alert keeps firing for two.
 CLOSING_MINUTES = 20
-OUTPUTS = ["metric", "alert", "late", "dead_letter"]
+WINDOWED = ["metric", "alert", "slo", "anomaly"]
+OUTPUTS = [*WINDOWED, "late", "dead_letter"]
 
 
 class Failed(Exception):
@@ -279,7 +280,7 @@ def last_row(lines):
 class Trial:
     """Brokers, rules, topics, a consumer group: everything that one trial has for itself."""
 
-    def __init__(self, options, name, *, minutes=24, rate=12, partitions=3, brokers=1, across=True, traffic=True):
+    def __init__(self, options, name, *, minutes=24, rate=12, partitions=3, brokers=1, across=True, learning=False, traffic=True):
         self.options, self.name = options, name
         self.rulesd = os.path.abspath(options.rulesd)
         self.directory = tempfile.mkdtemp(prefix=f"rulesd-{name}-")
@@ -293,7 +294,7 @@ class Trial:
             topic: self.brokers.make_topic(topic + self.suffix, count)
             for topic, count in [(EVENTS, partitions), (LAG, 1)]}
         self.traffic = Traffic(self, minutes, rate, options.seed, self.partitions) if traffic else None
-        self.write_rules(across)
+        self.write_rules(across, learning)
         self.checkpoints = None
         self.daemon_options = self.options_of_daemons()
 
@@ -311,7 +312,7 @@ class Trial:
         else:
             say(f"{self.name}: logs and records are in {self.directory}")
 
-    def write_rules(self, across):
+    def write_rules(self, across, learning):
         self.rules = os.path.join(self.directory, "rules")
         os.mkdir(self.rules)
         for separated in [True, False]:
@@ -328,6 +329,8 @@ class Trial:
             raise RuntimeError("rulesd check refuses keyed.rules")
         if across:
             shutil.copy(os.path.join(HERE, "across.rules"), self.rules)
+        if learning:
+            shutil.copy(os.path.join(HERE, "learning.rules"), self.rules)
 
     def options_of_daemons(self):
         options = ["--kafka", self.brokers.servers, "--group", "trial" + self.suffix, "--listen", "127.0.0.1:0",
@@ -439,7 +442,7 @@ class Trial:
         distinct = list(dict.fromkeys(written))
         problems = []
         # The rows that close the windows have windows of their own, which the end of a recording closes.
-        due = {line for line in expected if json.loads(line)["type"] not in ("metric", "alert") or self.is_closed(line)}
+        due = {line for line in expected if json.loads(line)["type"] not in WINDOWED or self.is_closed(line)}
         for title, records in [
             ("lost", sorted(due - set(written))),
             # A second record with the id of another is of this kind too: equal ids must have equal bytes.
@@ -468,7 +471,7 @@ class Trial:
         if len(ids) != len(expected):
             raise Failed("two different records of the dry run have one id")
         states = {record.get("state") for record in parsed}
-        if min(kinds[kind] for kind in OUTPUTS) < 5 or not {"firing", "resolved"} <= states:
+        if min(kinds[kind] for kind in ("metric", "alert", "late", "dead_letter")) < 5 or not {"firing", "resolved"} <= states:
             raise RuntimeError(f"the traffic makes too little of something: {dict(kinds)}, {states}")
 
 
@@ -477,8 +480,9 @@ def disorder(records):
     last, problems = {}, []
     for line in records:
         record = json.loads(line)
-        if record["type"] in ("metric", "alert"):
-            series = (record["type"], record["rule"], json.dumps(record["labels"], sort_keys=True))
+        if record["type"] in WINDOWED:
+            # An `slo` has several conditions of one name.
+            series = (record["type"], record["rule"], record.get("when"), json.dumps(record["labels"], sort_keys=True))
             if record["time"] < last.get(series, ""):
                 problems.append(f"out of order: {line}")
             last[series] = record["time"]
