@@ -70,7 +70,7 @@ class GatherTask: KeyedTask {
   // MARK: Rows
 
   override func accept(_ pane: PanePartial, partition: Int) {
-    guard let pane = pane as? GatherPane, let rows = pane.parts[context.shard] else { return }
+    guard let pane = pane as? RowsPane, let rows = pane.parts[context.shard] else { return }
     wait(rows, input: pane.input, partition: partition)
   }
 
