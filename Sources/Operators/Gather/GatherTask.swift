@@ -143,10 +143,12 @@ class GatherTask: KeyedTask {
 
   private func precedesAtOneTime(_ a: Due, _ b: Due) -> Bool {
     if let order = definition.inputs[Int(a.input)].order {
-      let x = part(a).batch
-      let y = part(b).batch
+      let types = definition.inputs[Int(a.input)].carried
+      let x = part(a)
+      let y = part(b)
       for column in order {
-        let compared = compareValues(x.columns[column], Int(a.row), y.columns[column], Int(b.row))
+        let compared = compareValues(
+          types[column].type, x.columns[column], Int(a.row), y.columns[column], Int(b.row))
         if compared != 0 { return compared < 0 }
       }
     } else if a.partition != b.partition {

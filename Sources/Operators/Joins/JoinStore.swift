@@ -17,9 +17,8 @@ final class JoinChunk {
   let matched: NativeArray<UInt8>
   /// By row: bytes that it counts for.
   let weights: NativeArray<Int32>
-  /// What each column's values and validity lie at: read for every row that goes out.
-  let values: NativeArray<UnsafeMutableRawPointer>
-  let validity: NativeArray<UnsafeMutablePointer<UInt8>>
+  /// Read for every row that goes out.
+  let columns: NativeArray<ColumnMemory>
 
   init(types: [PhysicalType]) {
     batch = Batch(types: types, capacity: Self.capacity)
@@ -27,16 +26,13 @@ final class JoinChunk {
     next = NativeArray(repeating: -1, count: Self.capacity)
     matched = NativeArray(repeating: 0, count: Self.capacity)
     weights = NativeArray(repeating: 0, count: Self.capacity)
-    var values = NativeArray<UnsafeMutableRawPointer>()
-    var validity = NativeArray<UnsafeMutablePointer<UInt8>>()
+    var columns = NativeArray<ColumnMemory>()
     for column in batch.columns {
       // A capture may read while rows are added: whether there are nulls never changes.
       column.hasNulls = true
-      values.append(column.raw)
-      validity.append(column.validity)
+      columns.append(ColumnMemory(column))
     }
-    self.values = values
-    self.validity = validity
+    self.columns = columns
   }
 
   var isFull: Bool { batch.rowCount == Self.capacity }

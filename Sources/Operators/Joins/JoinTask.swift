@@ -335,41 +335,23 @@ final class JoinTask: GatherTask {
   private func flush() {
     if !pairs.isEmpty {
       let batch = emitter.batch
-      for (index, column) in join.columns.enumerated() { fill(batch.columns[index], column) }
+      pairs.withUnsafeBufferPointer { pairs in
+        for (index, column) in join.columns.enumerated() {
+          batch.columns[index].fill(pairs.count) { row in
+            let pair = pairs[row]
+            guard let chunk = column.side == 0 ? pair.left : pair.right else { return (nil, 0) }
+            return (
+              chunk._withUnsafeGuaranteedRef { $0.columns[column.index] },
+              Int(column.side == 0 ? pair.leftRow : pair.rightRow)
+            )
+          }
+        }
+      }
       batch.rowCount = pairs.count
       pairs.removeAll(keepingCapacity: true)
       emitter.flush()
     }
     retired.removeAll(keepingCapacity: true)
-  }
-
-  private func fill(_ target: Runtime.Column, _ column: Join.Column) {
-    target.hasNulls = true
-    switch target.type {
-    case .bool: fill(target.bools, target.validity, column)
-    case .int64: fill(target.ints, target.validity, column)
-    case .float64: fill(target.doubles, target.validity, column)
-    case .string: fill(target.strings, target.validity, column)
-    }
-  }
-
-  @inline(__always)
-  private func fill<T: BitwiseCopyable>(
-    _ values: UnsafeMutablePointer<T>, _ validity: UnsafeMutablePointer<UInt8>, _ column: Join.Column
-  ) {
-    let side = column.side
-    let index = column.index
-    for (place, pair) in pairs.enumerated() {
-      guard let chunk = side == 0 ? pair.left : pair.right else {
-        validity[place] = 0
-        continue
-      }
-      let row = Int(side == 0 ? pair.leftRow : pair.rightRow)
-      chunk._withUnsafeGuaranteedRef { chunk in
-        values[place] = chunk.values.base[index].assumingMemoryBound(to: T.self)[row]
-        validity[place] = chunk.validity.base[index][row]
-      }
-    }
   }
 
   // MARK: Keys

@@ -11,9 +11,8 @@ final class OrderedRows: @unchecked Sendable {
   let hashes: NativeArray<UInt64>
   let arena: ArenaBox
   let bytes: Int
-  /// What each column's values lie at, and its validity where it has nulls: read for every row that is released.
-  let values: NativeArray<UnsafeMutableRawPointer>
-  let validity: NativeArray<UnsafeMutablePointer<UInt8>?>
+  /// Read for every row that is released.
+  let columns: NativeArray<ColumnMemory>
 
   init(
     batch: Batch, offsets: consuming NativeArray<Int64>, hashes: consuming NativeArray<UInt64>, arena: ArenaBox
@@ -23,14 +22,9 @@ final class OrderedRows: @unchecked Sendable {
     self.hashes = hashes
     self.arena = arena
     bytes = arena.arena.bytes + batch.rowCount * (24 + batch.columns.reduce(0) { $0 + $1.type.stride })
-    var values = NativeArray<UnsafeMutableRawPointer>()
-    var validity = NativeArray<UnsafeMutablePointer<UInt8>?>()
-    for column in batch.columns {
-      values.append(column.raw)
-      validity.append(column.hasNulls ? column.validity : nil)
-    }
-    self.values = values
-    self.validity = validity
+    var columns = NativeArray<ColumnMemory>()
+    for column in batch.columns { columns.append(ColumnMemory(column)) }
+    self.columns = columns
   }
 
   /// Copies `rows` of a batch with their own hashes and offsets.

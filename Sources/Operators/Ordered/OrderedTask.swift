@@ -27,8 +27,8 @@ final class OrderedTask: KeyedTask, StatefulTask {
   private let batch: Batch
   private var waiting: [Waiting] = []
   private var due: [Due] = []
-  /// Of the rows at hand, which part each is in.
-  private var sources: ContiguousArray<Unmanaged<OrderedRows>> = []
+  /// Where the rows at hand are.
+  private var sources: ContiguousArray<(rows: Unmanaged<OrderedRows>, row: Int)> = []
   private var keys = KeyColumns()
   private let hashes: UnsafeMutablePointer<UInt64>
   private let groups: UnsafeMutablePointer<Int32>
@@ -118,16 +118,24 @@ final class OrderedTask: KeyedTask, StatefulTask {
   /// Brings rows together in one batch, and passes it on.
   private func release(_ range: Range<Int>) {
     sources.removeAll(keepingCapacity: true)
-    for place in range { sources.append(Unmanaged.passUnretained(waiting[Int(due[place].part)].rows)) }
+    for place in range {
+      sources.append((Unmanaged.passUnretained(waiting[Int(due[place].part)].rows), Int(due[place].row)))
+    }
     let width = definition.carried.count
-    for column in 0..<width { fill(batch.columns[column], column, range) }
+    sources.withUnsafeBufferPointer { sources in
+      for column in 0..<width {
+        batch.columns[column].fill(range.count) { index in
+          (sources[index].rows._withUnsafeGuaranteedRef { $0.columns[column] }, sources[index].row)
+        }
+      }
+    }
     let partitions = batch.columns[width]
     let offsets = batch.columns[width + 1]
     for (index, place) in range.enumerated() {
       batch.times[index] = due[place].time
       partitions.ints[index] = Int64(due[place].partition)
       offsets.ints[index] = due[place].offset
-      hashes[index] = sources[index]._withUnsafeGuaranteedRef { $0.hashes[Int(due[place].row)] }
+      hashes[index] = sources[index].rows._withUnsafeGuaranteedRef { $0.hashes[sources[index].row] }
     }
     batch.rowCount = range.count
     if let operation {
@@ -138,34 +146,6 @@ final class OrderedTask: KeyedTask, StatefulTask {
       }
     }
     rows.process(batch, batch.all)
-  }
-
-  /// Copies a column of due rows to the front of a batch.
-  private func fill(_ target: Column, _ column: Int, _ range: Range<Int>) {
-    switch target.type {
-    case .bool: fill(target, target.bools, column, range)
-    case .int64: fill(target, target.ints, column, range)
-    case .float64: fill(target, target.doubles, column, range)
-    case .string: fill(target, target.strings, column, range)
-    }
-  }
-
-  @inline(__always)
-  private func fill<T: BitwiseCopyable>(
-    _ target: Column, _ values: UnsafeMutablePointer<T>, _ column: Int, _ range: Range<Int>
-  ) {
-    let present = target.validity
-    var hasNulls = false
-    for (index, place) in range.enumerated() {
-      let row = Int(due[place].row)
-      sources[index]._withUnsafeGuaranteedRef { source in
-        values[index] = source.values.base[column].assumingMemoryBound(to: T.self)[row]
-        let isNull = source.validity.base[column].map { $0[row] == 0 } ?? false
-        present[index] = isNull ? 0 : 1
-        if isNull { hasNulls = true }
-      }
-    }
-    target.hasNulls = hasNulls
   }
 
   /// The state of each row's key, made where there is none, and for this task alone while a capture is being read.

@@ -44,14 +44,18 @@ final class RowSender: RowTask {
     let chunk = Batch(types: definition.inputTypes, capacity: rows.count)
     let box = ArenaBox()
     let slots = definition.neededSlots
-    for (index, row) in rows.enumerated() {
-      chunk.times[index] = batch.times[row]
-      for slot in slots {
-        let target = chunk.columns[slot]
-        copyRow(batch.columns[slot], row, to: target, index)
-        if target.type == .string {
-          let text = target.strings[index]
-          target.strings[index].data = box.arena.copy(text.data, Int(text.length))
+    for (index, row) in rows.enumerated() { chunk.times[index] = batch.times[row] }
+    for slot in slots {
+      let source = ColumnMemory(batch.columns[slot])
+      let target = chunk.columns[slot]
+      target.fill(rows.count) { (source, rows[$0]) }
+      guard target.type == .string else { continue }
+      let texts = target.strings
+      for index in rows.indices {
+        if target.hasNulls, target.validity[index] == 0 {
+          texts[index] = rd_string()
+        } else {
+          texts[index].data = box.arena.copy(texts[index].data, Int(texts[index].length))
         }
       }
     }
@@ -70,19 +74,5 @@ func copyRow(_ source: Column, _ row: Int, to target: Column, _ targetRow: Int) 
   case .int64: target.ints[targetRow] = source.ints[row]
   case .float64: target.doubles[targetRow] = source.doubles[row]
   case .string: target.strings[targetRow] = isNull ? rd_string() : source.strings[row]
-  }
-}
-
-/// Three-way order of two values of one type, null first.
-func compareValues(_ a: Column, _ x: Int, _ b: Column, _ y: Int) -> Int {
-  let aIsNull = a.hasNulls && a.validity[x] == 0
-  let bIsNull = b.hasNulls && b.validity[y] == 0
-  if aIsNull || bIsNull { return (aIsNull ? 0 : 1) - (bIsNull ? 0 : 1) }
-  func order<T: Comparable>(_ p: T, _ q: T) -> Int { p == q ? 0 : (p < q ? -1 : 1) }
-  switch a.type {
-  case .bool: return order(a.bools[x], b.bools[y])
-  case .int64: return order(a.ints[x], b.ints[y])
-  case .float64: return order(a.doubles[x], b.doubles[y])
-  case .string: return Int(compareBytes(a.strings[x], b.strings[y]))
   }
 }

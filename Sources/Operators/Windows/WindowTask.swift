@@ -83,39 +83,46 @@ final class WindowTask: KeyedTask {
   /// that sums do not depend on which shard they came from, and aggregates them.
   private func orderRows(before watermark: Int64) {
     guard let inner, let ordered, !waiting.isEmpty else { return }
-    var refs: [(chunk: Int, row: Int)] = []
-    for (index, chunk) in waiting.enumerated() {
+    var refs: [(time: Int64, chunk: Int32, row: Int32)] = []
+    let slots = definition.neededSlots
+    // By chunk that has rows whose turn it is, and by needed slot.
+    var columns = NativeArray<ColumnMemory>()
+    var chunks: Int32 = 0
+    for chunk in waiting {
+      let times = chunk.batch.times
+      let first = refs.count
       // A chunk that a faster shard sent may hold rows of both sides of the last watermark: it stays, and those before were
       // taken then.
-      for row in 0..<chunk.batch.rowCount
-      where chunk.batch.times[row] < watermark && chunk.batch.times[row] >= advancedTo {
-        refs.append((index, row))
+      for row in 0..<chunk.batch.rowCount where times[row] < watermark && times[row] >= advancedTo {
+        refs.append((times[row], chunks, Int32(truncatingIfNeeded: row)))
       }
+      guard refs.count > first else { continue }
+      for slot in slots { columns.append(ColumnMemory(chunk.batch.columns[slot])) }
+      chunks += 1
     }
-    let keys = definition.upstreamKeySlots
+    let keys = definition.upstreamKeySlots.compactMap { slot in
+      slots.firstIndex(of: slot).map { (place: $0, type: definition.inputTypes[slot]) }
+    }
     refs.sort { a, b in
-      let x = waiting[a.chunk].batch
-      let y = waiting[b.chunk].batch
-      if x.times[a.row] != y.times[b.row] { return x.times[a.row] < y.times[b.row] }
-      for slot in keys {
-        let order = compareValues(x.columns[slot], a.row, y.columns[slot], b.row)
+      if a.time != b.time { return a.time < b.time }
+      for (place, type) in keys {
+        let x = columns[Int(a.chunk) * slots.count + place]
+        let y = columns[Int(b.chunk) * slots.count + place]
+        let order = compareValues(type, x, Int(a.row), y, Int(b.row))
         if order != 0 { return order < 0 }
       }
       return (a.chunk, a.row) < (b.chunk, b.row)
     }
-    let slots = definition.neededSlots
     var next = 0
     while next < refs.count {
       let count = min(refs.count - next, ordered.capacity)
-      for slot in slots { ordered.columns[slot].hasNulls = false }
-      for index in 0..<count {
-        let ref = refs[next + index]
-        let source = waiting[ref.chunk].batch
-        ordered.times[index] = source.times[ref.row]
-        for slot in slots {
-          copyRow(source.columns[slot], ref.row, to: ordered.columns[slot], index)
+      for (place, slot) in slots.enumerated() {
+        ordered.columns[slot].fill(count) { index in
+          let ref = refs[next + index]
+          return (columns[Int(ref.chunk) * slots.count + place], Int(ref.row))
         }
       }
+      for index in 0..<count { ordered.times[index] = refs[next + index].time }
       ordered.rowCount = count
       inner.process(ordered, ordered.all)
       next += count
