@@ -96,15 +96,13 @@ extension JoinTask: StatefulTask {
       let groups = restored.map { $0.side == side ? restoredGroups($0.rows, side) : [] }
       for place in order {
         let entry = restored[place.part]
-        let number = stores[side].append(entry.rows.batch, place.row)
-        let chunk = stores[side].chunk(number)
-        let row = stores[side].row(number)
-        chunk.matched[row] = entry.isMatched ? 1 : 0
+        let (number, row) = stores[side].append(entry.rows, place.row)
+        row.isMatched = entry.isMatched
         let group = groups[place.part][place.row]
         if group >= 0 {
-          link(number, side: side, group, chunk, row)
+          link(number, row, side: side, group)
         } else {
-          keepWithoutKey(chunk, row, KeyGroup.of(entry.rows.hashes[place.row]))
+          keepWithoutKey(row, KeyGroup.of(entry.rows.hashes[place.row]))
         }
       }
     }

@@ -18,10 +18,8 @@ final class JoinTask: GatherTask {
 
   /// A pair on its way out. Chunks live until the rows have left: see `retired`.
   private struct Pair {
-    var left: Unmanaged<JoinChunk>
-    var right: Unmanaged<JoinChunk>?
-    var leftRow: Int32
-    var rightRow: Int32
+    var left: JoinRow
+    var right: JoinRow?
   }
 
   private let join: Join
@@ -74,15 +72,16 @@ final class JoinTask: GatherTask {
     for row in due {
       settle(until: row.time)
       if join.hopNanos > 0 { open(row.time + 1) }
-      if row.input == 0 { takeLeft(row) } else { takeRight(row) }
+      row.rows._withUnsafeGuaranteedRef { rows in
+        if row.input == 0 { takeLeft(row, rows) } else { takeRight(row, rows) }
+      }
     }
   }
 
   @inline(__always)
   private func keyGroup(_ group: Int32) -> Int { KeyGroup.of(table.hash(of: Int(group))) }
 
-  private func takeLeft(_ row: Due) {
-    let rows = part(row).batch
+  private func takeLeft(_ row: Due, _ rows: OrderedRows) {
     guard row.group >= 0 else {
       // Without a key there is no partner, and nothing to wait for but its time.
       if join.kind != .inner { keepLeft(rows, row, isMatched: false) }
@@ -97,13 +96,12 @@ final class JoinTask: GatherTask {
     }
     var isMatched = key.count.1 > 0
     if !isMatched, join.kind == .left { isMatched = lostPartner(row, key) }
-    let (chunk, place) = keepLeft(rows, row, isMatched: isMatched)
+    let kept = keepLeft(rows, row, isMatched: isMatched)
     var partner = key.first.1
     while partner >= 0 {
-      let other = stores[1].chunk(partner)
-      let otherRow = stores[1].row(partner)
-      emit(chunk, place, other, otherRow, row.time)
-      partner = other.next[otherRow]
+      let other = stores[1][partner]
+      emit(kept, other, row.time)
+      partner = other.next
     }
   }
 
@@ -118,41 +116,37 @@ final class JoinTask: GatherTask {
 
   /// Keeps a left row as far as limits allow; answers where it is until the next `flush`.
   @discardableResult
-  private func keepLeft(_ rows: Batch, _ row: Due, isMatched: Bool) -> (chunk: JoinChunk, row: Int) {
-    let keyGroup = KeyGroup.of(part(row).hashes[Int(row.row)])
+  private func keepLeft(_ rows: OrderedRows, _ row: Due, isMatched: Bool) -> JoinRow {
+    let keyGroup = KeyGroup.of(rows.hashes[Int(row.row)])
     guard row.group >= 0 ? hasRoom(row.group, side: 0) : liveBytes[keyGroup] < join.limits.bytesOfGroup else {
       dropped += 1
       return pass(rows, row, side: 0)
     }
-    let number = stores[0].append(rows, Int(row.row))
-    let chunk = stores[0].chunk(number)
-    let place = stores[0].row(number)
-    chunk.matched[place] = isMatched ? 1 : 0
+    let (number, kept) = stores[0].append(rows, Int(row.row))
+    kept.isMatched = isMatched
     if row.group >= 0 {
-      link(number, side: 0, row.group, chunk, place)
+      link(number, kept, side: 0, row.group)
     } else {
-      keepWithoutKey(chunk, place, keyGroup)
+      keepWithoutKey(kept, keyGroup)
     }
-    return (chunk, place)
+    return kept
   }
 
   /// A row that has no key, and so no list, still takes memory.
-  func keepWithoutKey(_ chunk: JoinChunk, _ row: Int, _ keyGroup: Int) {
-    chunk.groups[row] = -2 - Int32(keyGroup)
-    liveBytes[keyGroup] += Int(chunk.weights[row])
+  func keepWithoutKey(_ row: JoinRow, _ keyGroup: Int) {
+    row.group = -2 - Int32(keyGroup)
+    liveBytes[keyGroup] += row.weight
   }
 
-  private func takeRight(_ row: Due) {
+  private func takeRight(_ row: Due, _ rows: OrderedRows) {
     guard row.group >= 0 else { return }
-    let rows = part(row).batch
     let group = Int(row.group)
     let key = states[group]
-    var kept: (chunk: JoinChunk, row: Int)?
+    var kept: JoinRow?
     if hasRoom(row.group, side: 1) {
-      let number = stores[1].append(rows, Int(row.row))
-      let chunk = stores[1].chunk(number)
-      link(number, side: 1, row.group, chunk, stores[1].row(number))
-      kept = (chunk, stores[1].row(number))
+      let (number, stored) = stores[1].append(rows, Int(row.row))
+      link(number, stored, side: 1, row.group)
+      kept = stored
     } else {
       // That it was there is all that `unless` must know.
       let isKnown = key.count.0 > 0 || key.count.1 > 0
@@ -166,13 +160,12 @@ final class JoinTask: GatherTask {
     if join.kind == .unless { return forgetLeft(row.group) }
     var partner = key.first.0
     if partner >= 0, kept == nil { kept = pass(rows, row, side: 1) }
-    guard let (chunk, place) = kept else { return }
+    guard let kept else { return }
     while partner >= 0 {
-      let other = stores[0].chunk(partner)
-      let otherRow = stores[0].row(partner)
-      other.matched[otherRow] = 1
-      emit(other, otherRow, chunk, place, row.time)
-      partner = other.next[otherRow]
+      let other = stores[0][partner]
+      other.isMatched = true
+      emit(other, kept, row.time)
+      partner = other.next
     }
   }
 
@@ -181,12 +174,11 @@ final class JoinTask: GatherTask {
     var number = states[Int(group)].first.0
     guard number >= 0 else { return }
     while number >= 0 {
-      let chunk = stores[0].chunk(number)
-      let row = stores[0].row(number)
-      chunk.matched[row] = 1
-      chunk.groups[row] = -1
-      liveBytes[keyGroup(group)] -= Int(chunk.weights[row])
-      number = chunk.next[row]
+      let row = stores[0][number]
+      row.isMatched = true
+      row.group = -1
+      liveBytes[keyGroup(group)] -= row.weight
+      number = row.next
     }
     states.base[Int(group)].first.0 = -1
     states.base[Int(group)].last.0 = -1
@@ -195,12 +187,12 @@ final class JoinTask: GatherTask {
   }
 
   /// A row that is not kept, where its pairs find it until the next `flush`.
-  private func pass(_ rows: Batch, _ row: Due, side: Int) -> (chunk: JoinChunk, row: Int) {
+  private func pass(_ rows: OrderedRows, _ row: Due, side: Int) -> JoinRow {
     if passing[side].isFull {
       retired.append(passing[side])
       passing[side] = JoinChunk(types: definition.inputs[side].types)
     }
-    return (passing[side], passing[side].append(rows, Int(row.row)).row)
+    return passing[side].append(rows, Int(row.row))
   }
 
   private func hasRoom(_ group: Int32, side: Int) -> Bool {
@@ -212,11 +204,11 @@ final class JoinTask: GatherTask {
   }
 
   /// Puts a stored row behind the others of its key.
-  func link(_ number: Int64, side: Int, _ group: Int32, _ chunk: JoinChunk, _ row: Int) {
+  func link(_ number: Int64, _ row: JoinRow, side: Int, _ group: Int32) {
     let state = states.base + Int(group)
-    chunk.groups[row] = group
+    row.group = group
     let place = keyGroup(group)
-    liveBytes[place] += Int(chunk.weights[row])
+    liveBytes[place] += row.weight
     if state.pointee.count.0 == 0, state.pointee.count.1 == 0 { liveKeys[place] += 1 }
     let last: Int64
     if side == 0 {
@@ -230,19 +222,20 @@ final class JoinTask: GatherTask {
       if last < 0 { state.pointee.first.1 = number }
       state.pointee.count.1 += 1
     }
-    if last >= 0 { stores[side].chunk(last).next[stores[side].row(last)] = number }
+    if last >= 0 { stores[side][last].next = number }
   }
 
   /// Takes the first row of a side out of its key's list, of which it is the first.
-  private func unlink(side: Int, _ group: Int32, _ chunk: JoinChunk, _ row: Int) {
+  private func unlink(_ row: JoinRow, side: Int) {
+    let group = row.group
     guard group >= 0 else {
-      if group < -1 { liveBytes[Int(-2 - group)] -= Int(chunk.weights[row]) }
+      if group < -1 { liveBytes[Int(-2 - group)] -= row.weight }
       return
     }
     let state = states.base + Int(group)
     let place = keyGroup(group)
-    liveBytes[place] -= Int(chunk.weights[row])
-    let next = chunk.next[row]
+    liveBytes[place] -= row.weight
+    let next = row.next
     if side == 0 {
       state.pointee.first.0 = next
       if next < 0 { state.pointee.last.0 = -1 }
@@ -260,21 +253,18 @@ final class JoinTask: GatherTask {
   /// Every row before `time` has been processed: takes out what can have no partner any more.
   private func settle(until time: Int64) {
     while !stores[0].isEmpty {
-      let deadline = stores[0].headTime + join.highNanos
+      let row = stores[0][stores[0].head]
+      let deadline = row.time + join.highNanos
       guard deadline < time else { break }
-      let number = stores[0].head
-      let chunk = stores[0].chunk(number)
-      let row = stores[0].row(number)
       if join.hopNanos > 0 { open(deadline + 1) }
-      if join.kind != .inner, chunk.matched[row] == 0 { emit(chunk, row, nil, 0, deadline) }
-      unlink(side: 0, chunk.groups[row], chunk, row)
+      if join.kind != .inner, !row.isMatched { emit(row, nil, deadline) }
+      unlink(row, side: 0)
       if let last = stores[0].removeHead() { retired.append(last) }
     }
-    while !stores[1].isEmpty, stores[1].headTime - join.lowNanos < time {
-      let number = stores[1].head
-      let chunk = stores[1].chunk(number)
-      let row = stores[1].row(number)
-      unlink(side: 1, chunk.groups[row], chunk, row)
+    while !stores[1].isEmpty {
+      let row = stores[1][stores[1].head]
+      guard row.time - join.lowNanos < time else { break }
+      unlink(row, side: 1)
       if let last = stores[1].removeHead() { retired.append(last) }
     }
     if retired.count > 64 { flush() }
@@ -321,14 +311,11 @@ final class JoinTask: GatherTask {
   // MARK: Out
 
   @inline(__always)
-  private func emit(_ left: JoinChunk, _ leftRow: Int, _ right: JoinChunk?, _ rightRow: Int, _ time: Int64) {
+  private func emit(_ left: JoinRow, _ right: JoinRow?, _ time: Int64) {
     guard time >= emitFrom else { return }
     if pairs.count == emitter.batch.capacity { flush() }
     emitter.batch.times[pairs.count] = time
-    pairs.append(
-      Pair(
-        left: Unmanaged.passUnretained(left), right: right.map { Unmanaged.passUnretained($0) },
-        leftRow: Int32(truncatingIfNeeded: leftRow), rightRow: Int32(truncatingIfNeeded: rightRow)))
+    pairs.append(Pair(left: left, right: right))
   }
 
   /// Fills the columns of the rows at hand, one after another, and passes them on.
@@ -337,13 +324,9 @@ final class JoinTask: GatherTask {
       let batch = emitter.batch
       pairs.withUnsafeBufferPointer { pairs in
         for (index, column) in join.columns.enumerated() {
-          batch.columns[index].fill(pairs.count) { row in
-            let pair = pairs[row]
-            guard let chunk = column.side == 0 ? pair.left : pair.right else { return (nil, 0) }
-            return (
-              chunk._withUnsafeGuaranteedRef { $0.columns[column.index] },
-              Int(column.side == 0 ? pair.leftRow : pair.rightRow)
-            )
+          batch.columns[index].fill(pairs.count) { place in
+            guard let row = column.side == 0 ? pairs[place].left : pairs[place].right else { return (nil, 0) }
+            return (row.chunk._withUnsafeGuaranteedRef { $0.columns[column.index] }, Int(row.index))
           }
         }
       }
@@ -371,9 +354,8 @@ final class JoinTask: GatherTask {
     }
     for store in stores {
       for number in store.head..<store.end {
-        let chunk = store.chunk(number)
-        let row = store.row(number)
-        if chunk.groups[row] >= 0 { chunk.groups[row] = newGroups[Int(chunk.groups[row])] }
+        let row = store[number]
+        if row.group >= 0 { row.group = newGroups[Int(row.group)] }
       }
     }
     table = swept

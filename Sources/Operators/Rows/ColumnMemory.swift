@@ -6,10 +6,12 @@ import Runtime
 /// count references to a batch and its columns for each costs more than the rest. Good while the column lives and its
 /// `hasNulls` stays.
 struct ColumnMemory: BitwiseCopyable {
+  let type: PhysicalType
   let values: UnsafeMutableRawPointer
   let validity: UnsafeMutablePointer<UInt8>?
 
   init(_ column: Column) {
+    type = column.type
     values = column.raw
     validity = column.hasNulls ? column.validity : nil
   }
@@ -57,7 +59,7 @@ extension Column {
 }
 
 /// Three-way order of two values of one type, null first.
-func compareValues(_ type: PhysicalType, _ a: ColumnMemory, _ x: Int, _ b: ColumnMemory, _ y: Int) -> Int {
+func compareValues(_ a: ColumnMemory, _ x: Int, _ b: ColumnMemory, _ y: Int) -> Int {
   let aIsNull = a.isNull(x)
   let bIsNull = b.isNull(y)
   if aIsNull || bIsNull { return (aIsNull ? 0 : 1) - (bIsNull ? 0 : 1) }
@@ -66,7 +68,7 @@ func compareValues(_ type: PhysicalType, _ a: ColumnMemory, _ x: Int, _ b: Colum
     let q = b.values.assumingMemoryBound(to: T.self)[y]
     return p == q ? 0 : (p < q ? -1 : 1)
   }
-  switch type {
+  switch a.type {
   case .bool: return order(UInt8.self)
   case .int64: return order(Int64.self)
   case .float64: return order(Double.self)

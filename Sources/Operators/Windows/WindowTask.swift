@@ -100,15 +100,13 @@ final class WindowTask: KeyedTask {
       for slot in slots { columns.append(ColumnMemory(chunk.batch.columns[slot])) }
       chunks += 1
     }
-    let keys = definition.upstreamKeySlots.compactMap { slot in
-      slots.firstIndex(of: slot).map { (place: $0, type: definition.inputTypes[slot]) }
-    }
+    let keys = definition.upstreamKeySlots.compactMap { slots.firstIndex(of: $0) }
     refs.sort { a, b in
       if a.time != b.time { return a.time < b.time }
-      for (place, type) in keys {
+      for place in keys {
         let x = columns[Int(a.chunk) * slots.count + place]
         let y = columns[Int(b.chunk) * slots.count + place]
-        let order = compareValues(type, x, Int(a.row), y, Int(b.row))
+        let order = compareValues(x, Int(a.row), y, Int(b.row))
         if order != 0 { return order < 0 }
       }
       return (a.chunk, a.row) < (b.chunk, b.row)
