@@ -199,9 +199,11 @@ final class TraceTask: GatherTask, StatefulTask {
   private func siftDown() {
     var place = 0
     while true {
+      let first = 2 * place + 1
+      guard first < deadlines.count else { return }
       var least = place
-      for below in [2 * place + 1, 2 * place + 2] where below < deadlines.count {
-        if precedes(deadlines[below], deadlines[least]) { least = below }
+      for below in first...min(first + 1, deadlines.count - 1) where precedes(deadlines[below], deadlines[least]) {
+        least = below
       }
       guard least != place else { return }
       deadlines.swapAt(place, least)
