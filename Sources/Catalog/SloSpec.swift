@@ -35,16 +35,6 @@ public enum SloCalendar: String, Sendable, Hashable, CaseIterable {
     return days.first * Self.dayNanos..<days.next * Self.dayNanos
   }
 
-  /// The longest that the period can be.
-  public var daysMax: Int64 {
-    switch self {
-    case .day: 1
-    case .week: 7
-    case .month: 31
-    case .quarter: 92
-    }
-  }
-
   /// Of a day since the epoch, by Howard Hinnant's civil_from_days; months from 1.
   private static func yearAndMonth(_ day: Int64) -> (year: Int64, month: Int64) {
     let shifted = day + 719_468

@@ -137,3 +137,23 @@ func output(
   try engine.wait()
   return sink.lines
 }
+
+/// Compares what stands between the marks `name:begin` and `name:end` in docs/language.md; `RULESD_REWRITE_CASES=1 swift test`
+/// writes it.
+func expectTables(_ name: String, _ tables: String) throws {
+  let page = testFolder.appendingPathComponent("../../docs/language.md")
+  let text = try String(contentsOf: page, encoding: .utf8)
+  let begin = try #require(text.range(of: "<!-- \(name):begin -->\n"))
+  let end = try #require(text.range(of: "<!-- \(name):end -->"))
+  let expected = text[..<begin.upperBound] + tables + text[end.lowerBound...]
+  if ProcessInfo.processInfo.environment["RULESD_REWRITE_CASES"] != nil {
+    try expected.write(to: page, atomically: true, encoding: .utf8)
+  } else {
+    #expect(text == expected)
+  }
+}
+
+/// A row of a table in Markdown.
+func tableRow(_ cells: [String]) -> String {
+  "| \(cells.map { $0.replacingOccurrences(of: "|", with: "\\|") }.joined(separator: " | ")) |\n"
+}

@@ -46,44 +46,42 @@ public struct KafkaSourceOptions: Sendable {
 /// dies is expelled after `session.timeout.ms` (6 s), and from then on its commits are refused.
 public final class KafkaSource: LiveSource {
   public private(set) var schema: SourceSchema
-  private let topic: String
-  private let options: KafkaSourceOptions
-  private let client: KafkaClient
+  let topic: String
+  let options: KafkaSourceOptions
+  let client: KafkaClient
   private let context: Rebalances
-  private var readers: [PartitionIdentity: KafkaPartitionReader] = [:]
+  var readers: [PartitionIdentity: KafkaPartitionReader] = [:]
   /// Given by the group, but not begun: committed offsets are still to be fetched.
-  private var beginning: [PartitionIdentity] = []
+  var beginning: [PartitionIdentity] = []
   /// Taken by the group: handed on when the workers have let go of all.
-  private var revoking: [PartitionIdentity] = []
-  private var awaitingRelease: Set<PartitionIdentity> = []
-  private var hasAssignment = false
+  var revoking: [PartitionIdentity] = []
+  var awaitingRelease: Set<PartitionIdentity> = []
+  var hasAssignment = false
   private var hadAssignment = false
   private var lastUpkeepNanos: Int64 = 0
-  private var topicProblem: String?
+  var topicProblem: String?
   private var isClosed = false
   /// What is assigned to our consumer, whatever the group thinks.
-  private var assigned: Set<PartitionIdentity> = []
+  var assigned: Set<PartitionIdentity> = []
   /// Standing by: the partitions that the group gave us, of which only the last means something.
-  private(set) var granted: Set<Int32> = []
+  var granted: Set<Int32> = []
   /// A follower's word from its daemon.
-  private var isFollowingLead = false
+  var isFollowingLead = false
   /// The group waits for us to let go.
-  private var owesRelease = false
+  var owesRelease = false
   /// The daemon has to hear that there is nothing for it, so that it does not wait.
-  private var owesEmptyStart = false
+  var owesEmptyStart = false
   /// How many partitions the topic has, 0 until the brokers have said; and whether it may have more by now.
-  private var topicPartitions: Int32 = 0
-  private var mustCount = false
-  private var nextCountNanos: Int64 = 0
-  private var topicHandle: OpaquePointer?
+  var topicPartitions: Int32 = 0
+  var mustCount = false
+  var nextCountNanos: Int64 = 0
+  var topicHandle: OpaquePointer?
 
   /// How long a question to the brokers may hold up the control thread.
-  private static let questionMillis: Int32 = 1_000
-  private static let coordinatorMillis: Int32 = 5_000
-  private static let commitMillis: Int64 = 5_000
+  static let questionMillis: Int32 = 1_000
   private static let closeMillis: Int64 = 5_000
   private static let letGoMillis: Int64 = 1_000
-  private static let upkeepNanos: Int64 = 250_000_000
+  static let upkeepNanos: Int64 = 250_000_000
 
   /// Subscribes. Throws `KafkaFailure` for a property that librdkafka does not take; brokers that cannot be
   /// reached are a `problem`, not an error.
@@ -142,7 +140,7 @@ public final class KafkaSource: LiveSource {
     return defaults
   }
 
-  private func identity(_ partition: Int32) -> PartitionIdentity {
+  func identity(_ partition: Int32) -> PartitionIdentity {
     PartitionIdentity(source: schema.index, topic: topic, partition: partition)
   }
 
@@ -205,79 +203,6 @@ public final class KafkaSource: LiveSource {
     return changes
   }
 
-  // MARK: Standing by
-
-  public var holdsLead: Bool {
-    switch options.ownership {
-    case .shared: true
-    case .standby(leads: true): topicPartitions > 0 && granted.contains(topicPartitions - 1)
-    case .standby(leads: false): isFollowingLead
-    }
-  }
-
-  public func setLeading(_ isLeading: Bool) {
-    guard options.ownership == .standby(leads: false), isFollowingLead != isLeading else { return }
-    isFollowingLead = isLeading
-    mustCount = true
-  }
-
-  private func noteRevoked(_ partitions: [Int32], isLost: Bool, into changes: inout [AssignmentChange]) {
-    granted.subtract(partitions)
-    if isLost {
-      granted = []
-      hasAssignment = false
-    }
-    // Without cooperation everything goes and comes again with every rebalance.
-    if !holdsLead || isLost || !isCooperative {
-      owesRelease = true
-      beginning = []
-      mustCount = true
-      // A release that is under way answers the group as well.
-      if awaitingRelease.isEmpty { revoke(Array(readers.keys), into: &changes) }
-    } else {
-      revoking = []
-      finishRevocation()
-    }
-  }
-
-  /// Begins what we lead and do not read, and lets go of what we read and do not lead.
-  private func followLead(_ changes: inout [AssignmentChange]) {
-    let now = monotonicNanos()
-    if mustCount, hasAssignment, now >= nextCountNanos {
-      if let count = partitionCount() {
-        topicPartitions = count
-        mustCount = false
-      } else {
-        nextCountNanos = now + Self.upkeepNanos
-      }
-    }
-    guard awaitingRelease.isEmpty else { return }
-    guard holdsLead, hasAssignment else {
-      beginning = []
-      if !readers.isEmpty { revoke(Array(readers.keys), into: &changes) }
-      return
-    }
-    beginning = (0..<topicPartitions).map(identity).filter { readers[$0] == nil }
-  }
-
-  /// How many partitions the topic has; nil when the brokers do not say.
-  private func partitionCount() -> Int32? {
-    if topicHandle == nil { topicHandle = rd_kafka_topic_new(client.handle, topic, nil) }
-    var metadata: UnsafePointer<rd_kafka_metadata>?
-    let status = rd_kafka_metadata(client.handle, 0, topicHandle, &metadata, Self.questionMillis)
-    defer { if let metadata { rd_kafka_metadata_destroy(metadata) } }
-    guard status == RD_KAFKA_RESP_ERR_NO_ERROR, let metadata, metadata.pointee.topic_cnt == 1 else {
-      client.health.lost("the partitions of \(topic) cannot be asked for: \(kafkaText(status))")
-      return nil
-    }
-    let found = metadata.pointee.topics[0]
-    guard found.err == RD_KAFKA_RESP_ERR_NO_ERROR, found.partition_cnt > 0 else {
-      topicProblem = "topic \(topic): \(kafkaText(found.err))"
-      return nil
-    }
-    return found.partition_cnt
-  }
-
   private func serve(_ message: UnsafeMutablePointer<rd_kafka_message_t>) {
     if message.pointee.err == RD_KAFKA_RESP_ERR_NO_ERROR
       || message.pointee.err == RD_KAFKA_RESP_ERR__PARTITION_EOF
@@ -292,171 +217,7 @@ public final class KafkaSource: LiveSource {
     rd_kafka_message_destroy(message)
   }
 
-  /// Fetches what was committed for the new partitions and starts them there. `nil`: the brokers do not
-  /// answer; try again.
-  private func begin(_ partitions: [PartitionIdentity]) -> [PartitionStart]? {
-    let committed = KafkaPartitions(
-      partitions.map { ($0.topic, $0.partition, Int64(RD_KAFKA_OFFSET_INVALID)) })
-    let status = rd_kafka_committed(client.handle, committed.list, Self.questionMillis)
-    guard status == RD_KAFKA_RESP_ERR_NO_ERROR else {
-      client.health.lost(
-        "the committed offsets of group \(options.group) cannot be read: \(kafkaText(status))")
-      return nil
-    }
-    for index in 0..<committed.count where committed[index].err != RD_KAFKA_RESP_ERR_NO_ERROR {
-      client.health.lost(
-        "the committed offset of \(topic)[\(committed[index].partition)] cannot be read: "
-          + kafkaText(committed[index].err))
-      return nil
-    }
-    let wanted = (0..<committed.count).map { wantedStart(committed[$0]) }
-    var ends: [Int32: Int64] = [:]
-    var earliest: [Int32: Int64] = [:]
-    if options.untilEnd || wanted.contains(where: { $0.offset != nil }) {
-      guard let found = offsets(of: partitions, at: Int64(RD_KAFKA_OFFSET_END)),
-        let first = offsets(of: partitions, at: Int64(RD_KAFKA_OFFSET_BEGINNING)),
-        found.count == partitions.count, first.count == partitions.count
-      else { return nil }
-      ends = found
-      earliest = first
-    }
-    client.health.reached()
-    topicProblem = nil
-    var starts: [PartitionStart] = []
-    var positions: [(topic: String, partition: Int32, offset: Int64)] = []
-    for start in wanted {
-      let number = start.identity.partition
-      let failure = start.offset.flatMap {
-        Self.unreachable(start.identity, wanted: $0, earliest: earliest[number], end: ends[number])
-      }
-      guard
-        let reader = try? KafkaPartitionReader(
-          identity: start.identity, client: client, schema: schema,
-          endOffset: options.untilEnd ? ends[number] : nil, failure: failure)
-      else {
-        topicProblem = "\(topic)[\(number)] cannot be read"
-        continue
-      }
-      readers[start.identity] = reader
-      starts.append(PartitionStart(reader: reader, committedOffset: start.offset, metadata: start.metadata))
-      guard failure == nil else { continue }
-      let otherwise = options.fromBeginning ? RD_KAFKA_OFFSET_BEGINNING : RD_KAFKA_OFFSET_END
-      positions.append((topic, number, start.offset ?? Int64(otherwise)))
-    }
-    assign(positions)
-    return starts
-  }
-
-  /// Where a partition shall start: nil where nothing was committed and nobody says otherwise.
-  private func wantedStart(
-    _ committed: rd_kafka_topic_partition_t
-  ) -> (identity: PartitionIdentity, offset: Int64?, metadata: String) {
-    let identity = identity(committed.partition)
-    let offset = committed.offset >= 0 ? committed.offset : nil
-    var metadata = ""
-    if offset != nil, let bytes = committed.metadata {
-      metadata = String(
-        decoding: UnsafeRawBufferPointer(start: bytes, count: committed.metadata_size), as: UTF8.self)
-    }
-    return (identity, options.startOffset?(identity, offset, metadata) ?? offset, metadata)
-  }
-
-  /// Why a partition cannot be read from an offset.
-  static func unreachable(
-    _ identity: PartitionIdentity, wanted: Int64, earliest: Int64?, end: Int64?
-  ) -> String? {
-    let place = "\(identity.topic)[\(identity.partition)]"
-    if let earliest, wanted < earliest {
-      return "\(place): offset \(wanted) is wanted, but the earliest that the topic still has is \(earliest); "
-        + "restore a newer checkpoint, or start anew with another --group"
-    }
-    if let end, wanted > end {
-      return "\(place): offset \(wanted) is wanted, but the topic ends at \(end): it was truncated or made anew; "
-        + "start with another --group"
-    }
-    return nil
-  }
-
-  private var isCooperative: Bool {
-    rd_kafka_rebalance_protocol(client.handle).map { String(cString: $0) } == "COOPERATIVE"
-  }
-
-  private func assign(_ positions: [(topic: String, partition: Int32, offset: Int64)]) {
-    let list = KafkaPartitions(positions)
-    let problem: String?
-    if isCooperative {
-      let error = rd_kafka_incremental_assign(client.handle, list.list)
-      problem = error.map { String(cString: rd_kafka_error_string($0)) }
-      if let error { rd_kafka_error_destroy(error) }
-    } else {
-      let status = rd_kafka_assign(client.handle, list.list)
-      problem = status == RD_KAFKA_RESP_ERR_NO_ERROR ? nil : kafkaText(status)
-    }
-    if let problem {
-      topicProblem = problem
-    } else {
-      assigned.formUnion(positions.map { identity($0.partition) })
-    }
-  }
-
-  /// Takes partitions from our consumer. An empty list is an answer to the group too.
-  private func unassign(_ partitions: [PartitionIdentity]) {
-    if isCooperative {
-      // librdkafka refuses the whole list for one that it does not know, and the group would wait for ever.
-      let known = partitions.filter(assigned.contains)
-      let list = KafkaPartitions(known.map { ($0.topic, $0.partition, Int64(RD_KAFKA_OFFSET_INVALID)) })
-      if let error = rd_kafka_incremental_unassign(client.handle, list.list) { rd_kafka_error_destroy(error) }
-      assigned.subtract(known)
-    } else {
-      rd_kafka_assign(client.handle, nil)
-      assigned = []
-    }
-  }
-
-  private func revoke(_ partitions: [PartitionIdentity], into changes: inout [AssignmentChange]) {
-    let lost = Set(partitions)
-    beginning.removeAll { lost.contains($0) }
-    revoking += partitions
-    let held = partitions.filter { readers[$0] != nil }.sorted()
-    for identity in held { readers[identity]?.state.values.withLock { $0.isRevoked = true } }
-    if held.isEmpty {
-      finishRevocation()
-    } else {
-      awaitingRelease.formUnion(held)
-      changes.append(.revoked(held))
-    }
-  }
-
-  public func released(_ partitions: [PartitionIdentity]) {
-    for identity in partitions {
-      awaitingRelease.remove(identity)
-      readers.removeValue(forKey: identity)?.close()
-    }
-    if awaitingRelease.isEmpty && !revoking.isEmpty { finishRevocation() }
-  }
-
   public func adopt(_ schema: SourceSchema) { self.schema = schema }
-
-  public func restart() {
-    let held = readers.keys.sorted()
-    if held.isEmpty {
-      owesEmptyStart = hasAssignment && options.ownership == .shared
-      return
-    }
-    for identity in held {
-      readers[identity]?.state.values.withLock { $0.isRevoked = true }
-      readers.removeValue(forKey: identity)?.close()
-    }
-    unassign(held)
-    beginning += held
-  }
-
-  private func finishRevocation() {
-    let partitions = revoking
-    revoking = []
-    owesRelease = false
-    unassign(partitions)
-  }
 
   private func pauseUnread(_ now: Int64) {
     var unread: [(topic: String, partition: Int32, offset: Int64)] = []
@@ -499,112 +260,6 @@ public final class KafkaSource: LiveSource {
         if values.isAtEnd { values.confirmedNanos = now }
       }
     }
-  }
-
-  /// The first offset (`RD_KAFKA_OFFSET_BEGINNING`) or the end (the last stable offset) of each partition; `nil`
-  /// when the brokers do not answer.
-  private func offsets(of partitions: [PartitionIdentity], at place: Int64) -> [Int32: Int64]? {
-    let list = KafkaPartitions(partitions.map { ($0.topic, $0.partition, place) })
-    let status = rd_kafka_offsets_for_times(client.handle, list.list, Self.questionMillis)
-    var ends: [Int32: Int64] = [:]
-    if status == RD_KAFKA_RESP_ERR_NO_ERROR {
-      for index in 0..<list.count
-      where list[index].err == RD_KAFKA_RESP_ERR_NO_ERROR && list[index].offset >= 0 {
-        ends[list[index].partition] = list[index].offset
-      }
-    }
-    if ends.count < partitions.count {
-      client.health.lost("the offsets of \(topic) cannot be asked for: \(kafkaText(status))")
-      return ends.isEmpty ? nil : ends
-    }
-    client.health.reached()
-    return ends
-  }
-
-  // MARK: Offsets
-
-  public func committedMetadata() throws -> [String] {
-    guard let count = partitionCount() else { throw KafkaFailure("the partitions of \(topic) cannot be asked for") }
-    let list = KafkaPartitions((0..<count).map { (topic, $0, Int64(RD_KAFKA_OFFSET_INVALID)) })
-    let status = rd_kafka_committed(client.handle, list.list, Self.questionMillis)
-    guard status == RD_KAFKA_RESP_ERR_NO_ERROR else {
-      throw KafkaFailure("the committed offsets of group \(options.group) cannot be read: \(kafkaText(status))")
-    }
-    return try (0..<list.count).compactMap { index in
-      guard list[index].err == RD_KAFKA_RESP_ERR_NO_ERROR else {
-        throw KafkaFailure("the committed offsets of group \(options.group) cannot be read")
-      }
-      guard let bytes = list[index].metadata else { return nil }
-      return String(
-        decoding: UnsafeRawBufferPointer(start: bytes, count: list[index].metadata_size), as: UTF8.self)
-    }
-  }
-
-  /// Throws while the coordinator does not answer.
-  ///
-  /// It takes one request of a connection at a time, and the answer to a JoinGroup may be seconds away. A commit behind
-  /// that is served when the group has another generation: then it is refused, and librdkafka gives up the whole
-  /// assignment for it and joins again. So before each commit goes a question that costs nothing when it has to wait.
-  private func confirmCoordinator() throws {
-    let list = KafkaPartitions([(topic, 0, Int64(RD_KAFKA_OFFSET_INVALID))])
-    let status = rd_kafka_committed(client.handle, list.list, Self.coordinatorMillis)
-    guard status == RD_KAFKA_RESP_ERR_NO_ERROR else {
-      client.health.lost("the coordinator of group \(options.group) does not answer")
-      throw KafkaFailure("offsets of group \(options.group) were not committed: \(kafkaText(status))")
-    }
-    client.health.reached()
-  }
-
-  /// Blocks until the group's coordinator has answered, for at most ten seconds.
-  public func commit(_ points: [CommitPoint]) throws {
-    guard !points.isEmpty else { return }
-    guard KafkaGroupHandle.memberID(client) != nil else { throw expelled(nil) }
-    try confirmCoordinator()
-    // Offsets that come without a member are taken by a group that has none, whoever committed since.
-    guard KafkaGroupHandle.memberID(client) != nil else { throw expelled(nil) }
-    let list = KafkaPartitions(points)
-    guard let queue = rd_kafka_queue_new(client.handle) else { throw KafkaFailure("out of memory") }
-    defer { rd_kafka_queue_destroy(queue) }
-    let status = rd_kafka_commit_queue(client.handle, list.list, queue, nil, nil)
-    guard status == RD_KAFKA_RESP_ERR_NO_ERROR else {
-      throw KafkaFailure("offsets of group \(options.group) were not committed: \(kafkaText(status))")
-    }
-    let answer = awaiting(millis: Self.commitMillis, napMicros: 100) { rd_kafka_queue_poll(queue, 0) }
-    guard let event = answer else {
-      client.health.lost("the coordinator of group \(options.group) does not answer")
-      throw KafkaFailure("offsets of group \(options.group) were not committed: no answer")
-    }
-    defer { rd_kafka_event_destroy(event) }
-    var error = rd_kafka_event_error(event)
-    if error == RD_KAFKA_RESP_ERR_NO_ERROR, let answer = rd_kafka_event_topic_partition_list(event) {
-      for index in 0..<Int(answer.pointee.cnt) where error == RD_KAFKA_RESP_ERR_NO_ERROR {
-        error = answer.pointee.elems[index].err
-      }
-    }
-    switch error {
-    case RD_KAFKA_RESP_ERR_NO_ERROR: return
-    case RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID, RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION,
-      RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID:
-      throw expelled(error)
-    default:
-      throw KafkaFailure("offsets of group \(options.group) were not committed: \(kafkaText(error))")
-    }
-  }
-
-  private func expelled(_ error: rd_kafka_resp_err_t?) -> GroupFenced {
-    if options.ownership == .standby(leads: false) {
-      // Our consumer may hold nothing by the group's count, and then nobody would tell us that we have to let go.
-      hasAssignment = false
-    }
-    let reason = error.map(kafkaText) ?? "this process is not a member at the moment"
-    return GroupFenced(
-      "offsets of group \(options.group) were not committed: \(reason)",
-      isFinal: error == RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID)
-  }
-
-  public func groupHandle() throws -> any ConsumerGroupHandle {
-    guard let handle = KafkaGroupHandle(client, group: options.group) else { throw expelled(nil) }
-    return handle
   }
 
   public func lagRecords() -> [PartitionIdentity: Int64] {
@@ -656,9 +311,7 @@ public final class KafkaSource: LiveSource {
     // partitions yet (rd_kafka_sticky_assignor_state_destroy; mended in later ones).
     if !hadAssignment { client.leaveAlive() }
   }
-}
 
-extension KafkaSource {
   /// Gives back what the group has given while it is still there to hear it: what `rd_kafka_consumer_close` asks for by
   /// itself it may have forgotten by the time that it is answered, and then both wait (librdkafka 2.0).
   private func letGo() {
@@ -668,53 +321,5 @@ extension KafkaSource {
       while let message = rd_kafka_consumer_poll(client.handle, 0) { rd_kafka_message_destroy(message) }
       return context.hasGivenBack ? () : nil
     }
-  }
-}
-
-/// Rebalances as the callback reports them. It and `take` run on the control thread, inside `poll`.
-private final class Rebalances: KafkaContext {
-  enum Change {
-    case assign([Int32])
-    /// Lost: the group gave them away already.
-    case revoke([Int32], isLost: Bool)
-  }
-  private var changes: [Change] = []
-  /// While the consumer leaves there is nobody left to ask: partitions are given back at once.
-  var isClosing = false
-  private(set) var hasGivenBack = false
-
-  var hasChanges: Bool { !changes.isEmpty }
-
-  func take() -> [Change] {
-    defer { changes = [] }
-    return changes
-  }
-
-  override func onRebalance(
-    _ handle: OpaquePointer?, _ code: rd_kafka_resp_err_t,
-    _ partitions: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?
-  ) {
-    guard let partitions else { return }
-    if isClosing {
-      giveBack(handle)
-      hasGivenBack = true
-      return
-    }
-    let numbers = (0..<Int(partitions.pointee.cnt)).map { partitions.pointee.elems[$0].partition }
-    changes.append(
-      code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS
-        ? .assign(numbers) : .revoke(numbers, isLost: rd_kafka_assignment_lost(handle) != 0))
-  }
-
-  /// What our consumer has, which need not be what the group takes.
-  private func giveBack(_ handle: OpaquePointer?) {
-    guard rd_kafka_rebalance_protocol(handle).map({ String(cString: $0) }) == "COOPERATIVE" else {
-      rd_kafka_assign(handle, nil)
-      return
-    }
-    var held: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?
-    guard rd_kafka_assignment(handle, &held) == RD_KAFKA_RESP_ERR_NO_ERROR, let held else { return }
-    if let error = rd_kafka_incremental_unassign(handle, held) { rd_kafka_error_destroy(error) }
-    rd_kafka_topic_partition_list_destroy(held)
   }
 }

@@ -67,6 +67,10 @@ public struct GatherInput: Sendable {
   var keyTypes: [PhysicalType] { keys.map { carried[$0].type } }
   var types: [PhysicalType] { carried.map(\.type) }
 
+  func splitter(_ context: TaskContext) -> RowSplitter {
+    RowSplitter(carried, keys: keys, dropsNullKeys: dropsNullKeys, context)
+  }
+
   /// The same columns, as those who store rows know them.
   var stored: OrderedExchange {
     OrderedExchange(exchange: -1, operatorID: "", carried: carried, keys: keys, operation: NoOperation(), rows: RowSet())

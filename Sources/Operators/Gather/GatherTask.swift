@@ -20,8 +20,8 @@ class GatherTask: KeyedTask {
     /// Of a source's row; of another how many came before it.
     var offset: Int64
     var partition: Int32
-    /// Where it is: see `part(_:)`.
-    var part: Int32
+    /// Where it is. Rows wait at least until all that are due have been processed.
+    var rows: Unmanaged<OrderedRows>
     var row: Int32
     var input: Int32
     /// Of its key in the subclass's table; -1 for a key with a null in it.
@@ -63,14 +63,10 @@ class GatherTask: KeyedTask {
   /// A window of an input was not evaluated: what lies before `end` of its rows is missing.
   func inputSkipped(_ end: Int64) {}
 
-  /// The columns of a due row.
-  @inline(__always)
-  func part(_ due: Due) -> OrderedRows { waiting[Int(due.part)].rows }
-
   // MARK: Rows
 
   override func accept(_ pane: PanePartial, partition: Int) {
-    guard let pane = pane as? GatherPane, let rows = pane.parts[context.shard] else { return }
+    guard let pane = pane as? RowsPane, let rows = pane.parts[context.shard] else { return }
     wait(rows, input: pane.input, partition: partition)
   }
 
@@ -143,10 +139,10 @@ class GatherTask: KeyedTask {
 
   private func precedesAtOneTime(_ a: Due, _ b: Due) -> Bool {
     if let order = definition.inputs[Int(a.input)].order {
-      let x = part(a).batch
-      let y = part(b).batch
       for column in order {
-        let compared = compareValues(x.columns[column], Int(a.row), y.columns[column], Int(b.row))
+        let x = a.rows._withUnsafeGuaranteedRef { $0.columns[column] }
+        let y = b.rows._withUnsafeGuaranteedRef { $0.columns[column] }
+        let compared = compareValues(x, Int(a.row), y, Int(b.row))
         if compared != 0 { return compared < 0 }
       }
     } else if a.partition != b.partition {
@@ -176,7 +172,7 @@ class GatherTask: KeyedTask {
       due.append(
         Due(
           time: time, offset: rows.offsets[Int(row)], partition: Int32(truncatingIfNeeded: waiting[part].partition),
-          part: Int32(truncatingIfNeeded: part), row: row, input: Int32(truncatingIfNeeded: waiting[part].input), group: -1))
+          rows: Unmanaged.passUnretained(rows), row: row, input: Int32(truncatingIfNeeded: waiting[part].input), group: -1))
     }
     waiting[part].remaining = left
     waiting[part].firstTime = firstLeft

@@ -37,9 +37,6 @@ public struct Join: GatherOperation {
       self.keys = keys
       self.bytes = bytes
     }
-    public static let rowsRange: ClosedRange<Int> = 1...1_000_000
-    public static let keysRange: ClosedRange<Int> = 1...100_000_000
-    public static let bytesRange: ClosedRange<Int> = 1 << 20...1 << 40
 
     var keysOfGroup: Int { max(64, 2 * keys / KeyGroup.count) }
     var bytesOfGroup: Int { max(1 << 18, 2 * bytes / KeyGroup.count) }

@@ -17,9 +17,8 @@ final class JoinChunk {
   let matched: NativeArray<UInt8>
   /// By row: bytes that it counts for.
   let weights: NativeArray<Int32>
-  /// What each column's values and validity lie at: read for every row that goes out.
-  let values: NativeArray<UnsafeMutableRawPointer>
-  let validity: NativeArray<UnsafeMutablePointer<UInt8>>
+  /// Read for every row that goes out.
+  let columns: NativeArray<ColumnMemory>
 
   init(types: [PhysicalType]) {
     batch = Batch(types: types, capacity: Self.capacity)
@@ -27,49 +26,80 @@ final class JoinChunk {
     next = NativeArray(repeating: -1, count: Self.capacity)
     matched = NativeArray(repeating: 0, count: Self.capacity)
     weights = NativeArray(repeating: 0, count: Self.capacity)
-    var values = NativeArray<UnsafeMutableRawPointer>()
-    var validity = NativeArray<UnsafeMutablePointer<UInt8>>()
+    var columns = NativeArray<ColumnMemory>()
     for column in batch.columns {
       // A capture may read while rows are added: whether there are nulls never changes.
       column.hasNulls = true
-      values.append(column.raw)
-      validity.append(column.validity)
+      columns.append(ColumnMemory(column))
     }
-    self.values = values
-    self.validity = validity
+    self.columns = columns
   }
 
   var isFull: Bool { batch.rowCount == Self.capacity }
 
-  /// Copies a row behind the others; answers its number and the bytes that it takes.
-  func append(_ source: Batch, _ row: Int) -> (row: Int, bytes: Int32) {
+  /// Copies a row behind the others.
+  func append(_ source: OrderedRows, _ row: Int) -> JoinRow {
     let place = batch.rowCount
     precondition(place < Self.capacity, "a full chunk takes no row")
-    batch.times[place] = source.times[row]
+    batch.times[place] = source.batch.times[row]
     var bytes = 32
-    for index in batch.columns.indices {
+    for index in 0..<columns.count {
       let from = source.columns[index]
-      let to = batch.columns[index]
-      let isNull = from.hasNulls && from.validity[row] == 0
-      to.validity[place] = isNull ? 0 : 1
+      let to = columns[index]
+      let isNull = from.isNull(row)
+      to.validity?[place] = isNull ? 0 : 1
       bytes += to.type.stride
       switch to.type {
-      case .bool: to.bools[place] = from.bools[row]
-      case .int64: to.ints[place] = from.ints[row]
-      case .float64: to.doubles[place] = from.doubles[row]
+      case .bool: Self.copy(UInt8.self, from, row, to, place)
+      case .int64: Self.copy(Int64.self, from, row, to, place)
+      case .float64: Self.copy(Double.self, from, row, to, place)
       case .string:
-        let text = isNull ? rd_string() : from.strings[row]
+        let text = isNull ? rd_string() : from.values.assumingMemoryBound(to: rd_string.self)[row]
         bytes += Int(text.length)
-        to.strings[place] = rd_string(
+        to.values.assumingMemoryBound(to: rd_string.self)[place] = rd_string(
           data: arena.arena.copy(text.data, Int(text.length)), length: text.length, hash: text.hash)
       }
     }
     groups[place] = -1
     next[place] = -1
     matched[place] = 0
+    weights[place] = Int32(clamping: bytes)
     batch.rowCount = place + 1
-    return (place, Int32(clamping: bytes))
+    return JoinRow(chunk: Unmanaged.passUnretained(self), index: Int32(truncatingIfNeeded: place))
   }
+
+  @inline(__always)
+  private static func copy<T: BitwiseCopyable>(
+    _: T.Type, _ from: ColumnMemory, _ row: Int, _ to: ColumnMemory, _ place: Int
+  ) {
+    to.values.assumingMemoryBound(to: T.self)[place] = from.values.assumingMemoryBound(to: T.self)[row]
+  }
+}
+
+/// Where a row of a join is. Good while its chunk lives: references to it are not counted, since rows are asked for one by one.
+struct JoinRow: BitwiseCopyable {
+  let chunk: Unmanaged<JoinChunk>
+  let index: Int32
+
+  @inline(__always)
+  var group: Int32 {
+    get { chunk._withUnsafeGuaranteedRef { $0.groups[Int(index)] } }
+    nonmutating set { chunk._withUnsafeGuaranteedRef { $0.groups[Int(index)] = newValue } }
+  }
+  @inline(__always)
+  var next: Int64 {
+    get { chunk._withUnsafeGuaranteedRef { $0.next[Int(index)] } }
+    nonmutating set { chunk._withUnsafeGuaranteedRef { $0.next[Int(index)] = newValue } }
+  }
+  @inline(__always)
+  var isMatched: Bool {
+    get { chunk._withUnsafeGuaranteedRef { $0.matched[Int(index)] != 0 } }
+    nonmutating set { chunk._withUnsafeGuaranteedRef { $0.matched[Int(index)] = newValue ? 1 : 0 } }
+  }
+  @inline(__always)
+  var weight: Int { chunk._withUnsafeGuaranteedRef { Int($0.weights[Int(index)]) } }
+  @inline(__always)
+  var time: Int64 { chunk._withUnsafeGuaranteedRef { $0.batch.times[Int(index)] } }
 }
 
 /// The rows that one side of a join keeps, first in first out: they come in the order of their times and go in it. Rows are
@@ -77,6 +107,7 @@ final class JoinChunk {
 struct JoinStore {
   private let types: [PhysicalType]
   private(set) var chunks: ContiguousArray<JoinChunk> = []
+  private var chunkCalls: ContiguousArray<Unmanaged<JoinChunk>> = []
   /// Number of the first row in the first chunk.
   private(set) var base: Int64 = 0
   /// The first row that has not expired.
@@ -90,31 +121,33 @@ struct JoinStore {
   var isEmpty: Bool { head == end }
 
   @inline(__always)
-  func chunk(_ number: Int64) -> JoinChunk { chunks[Int((number - base) / Int64(JoinChunk.capacity))] }
-  @inline(__always)
-  func row(_ number: Int64) -> Int { Int((number - base) % Int64(JoinChunk.capacity)) }
+  subscript(number: Int64) -> JoinRow {
+    let place = Int(number - base)
+    return JoinRow(
+      chunk: chunkCalls[place / JoinChunk.capacity], index: Int32(truncatingIfNeeded: place % JoinChunk.capacity))
+  }
 
-  /// The first row's time.
-  var headTime: Int64 { chunk(head).batch.times[row(head)] }
-
-  mutating func append(_ source: Batch, _ row: Int) -> Int64 {
-    if chunks.last?.isFull ?? true { chunks.append(JoinChunk(types: types)) }
-    let chunk = chunks[chunks.count - 1]
-    let (place, weight) = chunk.append(source, row)
-    chunk.weights[place] = weight
-    bytes += Int(weight)
+  mutating func append(_ source: OrderedRows, _ row: Int) -> (number: Int64, row: JoinRow) {
+    if chunks.last?.isFull ?? true {
+      let chunk = JoinChunk(types: types)
+      chunks.append(chunk)
+      chunkCalls.append(Unmanaged.passUnretained(chunk))
+    }
+    let row = chunkCalls[chunkCalls.count - 1]._withUnsafeGuaranteedRef { $0.append(source, row) }
+    bytes += row.weight
     end += 1
-    return end - 1
+    return (end - 1, row)
   }
 
   /// Takes the first row away; its chunk with it when that was the last, which is then returned: rows that are on their way
   /// out may point to it.
   mutating func removeHead() -> JoinChunk? {
     let first = chunks[0]
-    bytes -= Int(first.weights[row(head)])
+    bytes -= self[head].weight
     head += 1
     guard head - base == Int64(JoinChunk.capacity) else { return nil }
     chunks.removeFirst()
+    chunkCalls.removeFirst()
     base = head
     return first
   }

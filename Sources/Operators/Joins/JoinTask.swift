@@ -7,8 +7,8 @@ import Runtime
 /// Rows come in the order of their times. Each side keeps them first in first out (`JoinStore`), and by key in a list; a row
 /// leaves both when no partner can come any more. So the rows in a key's list of the other side are a row's partners, all
 /// of them and no others.
-final class JoinTask: GatherTask, StatefulTask {
-  private struct KeyState: BitwiseCopyable {
+final class JoinTask: GatherTask {
+  struct KeyState: BitwiseCopyable {
     var first: (Int64, Int64) = (-1, -1)
     var last: (Int64, Int64) = (-1, -1)
     var count: (Int32, Int32) = (0, 0)
@@ -18,35 +18,33 @@ final class JoinTask: GatherTask, StatefulTask {
 
   /// A pair on its way out. Chunks live until the rows have left: see `retired`.
   private struct Pair {
-    var left: Unmanaged<JoinChunk>
-    var right: Unmanaged<JoinChunk>?
-    var leftRow: Int32
-    var rightRow: Int32
+    var left: JoinRow
+    var right: JoinRow?
   }
 
   private let join: Join
-  private var stores: [JoinStore]
+  var stores: [JoinStore]
   /// Rows that are not kept, while their pairs are on the way out.
   private var passing: [JoinChunk]
-  private var table: GroupTable
-  private var states = NativeArray<KeyState>()
+  var table: GroupTable
+  var states = NativeArray<KeyState>()
   /// By key group.
   private let liveKeys = NativeArray<Int32>(repeating: 0, count: KeyGroup.count)
   private let liveBytes = NativeArray<Int>(repeating: 0, count: KeyGroup.count)
   /// As `KeyState.lostAt`, for keys of which nothing is kept.
-  private let groupLostAt = NativeArray<Int64>(repeating: .min, count: KeyGroup.count)
+  let groupLostAt = NativeArray<Int64>(repeating: .min, count: KeyGroup.count)
   private var sweepAt = 1_024
   private var pairs: ContiguousArray<Pair> = []
   private var retired: [JoinChunk] = []
   private var dropped = 0
   /// Rows before are not complete, because of what was never read.
-  private var emitFrom = beforeAllTime
+  var emitFrom = beforeAllTime
   /// Of windows joined window by window: the end of the one at hand.
-  private var openEnd: Int64?
-  private var skippedEnds: Set<Int64> = []
+  var openEnd: Int64?
+  var skippedEnds: Set<Int64> = []
   /// What was restored, until all parts are there and can be brought into order.
-  private var restored: [(side: Int, isMatched: Bool, rows: OrderedRows)] = []
-  private var restoredLost: [(table: GroupTable, times: [Int64])] = []
+  var restored: [(side: Int, isMatched: Bool, rows: OrderedRows)] = []
+  var restoredLost: [(table: GroupTable, times: [Int64])] = []
 
   init(_ join: Join, _ definition: GatherExchange, _ context: TaskContext) {
     self.join = join
@@ -74,15 +72,16 @@ final class JoinTask: GatherTask, StatefulTask {
     for row in due {
       settle(until: row.time)
       if join.hopNanos > 0 { open(row.time + 1) }
-      if row.input == 0 { takeLeft(row) } else { takeRight(row) }
+      row.rows._withUnsafeGuaranteedRef { rows in
+        if row.input == 0 { takeLeft(row, rows) } else { takeRight(row, rows) }
+      }
     }
   }
 
   @inline(__always)
   private func keyGroup(_ group: Int32) -> Int { KeyGroup.of(table.hash(of: Int(group))) }
 
-  private func takeLeft(_ row: Due) {
-    let rows = part(row).batch
+  private func takeLeft(_ row: Due, _ rows: OrderedRows) {
     guard row.group >= 0 else {
       // Without a key there is no partner, and nothing to wait for but its time.
       if join.kind != .inner { keepLeft(rows, row, isMatched: false) }
@@ -97,13 +96,12 @@ final class JoinTask: GatherTask, StatefulTask {
     }
     var isMatched = key.count.1 > 0
     if !isMatched, join.kind == .left { isMatched = lostPartner(row, key) }
-    let (chunk, place) = keepLeft(rows, row, isMatched: isMatched)
+    let kept = keepLeft(rows, row, isMatched: isMatched)
     var partner = key.first.1
     while partner >= 0 {
-      let other = stores[1].chunk(partner)
-      let otherRow = stores[1].row(partner)
-      emit(chunk, place, other, otherRow, row.time)
-      partner = other.next[otherRow]
+      let other = stores[1][partner]
+      emit(kept, other, row.time)
+      partner = other.next
     }
   }
 
@@ -118,41 +116,37 @@ final class JoinTask: GatherTask, StatefulTask {
 
   /// Keeps a left row as far as limits allow; answers where it is until the next `flush`.
   @discardableResult
-  private func keepLeft(_ rows: Batch, _ row: Due, isMatched: Bool) -> (chunk: JoinChunk, row: Int) {
-    let keyGroup = KeyGroup.of(part(row).hashes[Int(row.row)])
+  private func keepLeft(_ rows: OrderedRows, _ row: Due, isMatched: Bool) -> JoinRow {
+    let keyGroup = KeyGroup.of(rows.hashes[Int(row.row)])
     guard row.group >= 0 ? hasRoom(row.group, side: 0) : liveBytes[keyGroup] < join.limits.bytesOfGroup else {
       dropped += 1
       return pass(rows, row, side: 0)
     }
-    let number = stores[0].append(rows, Int(row.row))
-    let chunk = stores[0].chunk(number)
-    let place = stores[0].row(number)
-    chunk.matched[place] = isMatched ? 1 : 0
+    let (number, kept) = stores[0].append(rows, Int(row.row))
+    kept.isMatched = isMatched
     if row.group >= 0 {
-      link(number, side: 0, row.group, chunk, place)
+      link(number, kept, side: 0, row.group)
     } else {
-      keepWithoutKey(chunk, place, keyGroup)
+      keepWithoutKey(kept, keyGroup)
     }
-    return (chunk, place)
+    return kept
   }
 
   /// A row that has no key, and so no list, still takes memory.
-  private func keepWithoutKey(_ chunk: JoinChunk, _ row: Int, _ keyGroup: Int) {
-    chunk.groups[row] = -2 - Int32(keyGroup)
-    liveBytes[keyGroup] += Int(chunk.weights[row])
+  func keepWithoutKey(_ row: JoinRow, _ keyGroup: Int) {
+    row.group = -2 - Int32(keyGroup)
+    liveBytes[keyGroup] += row.weight
   }
 
-  private func takeRight(_ row: Due) {
+  private func takeRight(_ row: Due, _ rows: OrderedRows) {
     guard row.group >= 0 else { return }
-    let rows = part(row).batch
     let group = Int(row.group)
     let key = states[group]
-    var kept: (chunk: JoinChunk, row: Int)?
+    var kept: JoinRow?
     if hasRoom(row.group, side: 1) {
-      let number = stores[1].append(rows, Int(row.row))
-      let chunk = stores[1].chunk(number)
-      link(number, side: 1, row.group, chunk, stores[1].row(number))
-      kept = (chunk, stores[1].row(number))
+      let (number, stored) = stores[1].append(rows, Int(row.row))
+      link(number, stored, side: 1, row.group)
+      kept = stored
     } else {
       // That it was there is all that `unless` must know.
       let isKnown = key.count.0 > 0 || key.count.1 > 0
@@ -166,13 +160,12 @@ final class JoinTask: GatherTask, StatefulTask {
     if join.kind == .unless { return forgetLeft(row.group) }
     var partner = key.first.0
     if partner >= 0, kept == nil { kept = pass(rows, row, side: 1) }
-    guard let (chunk, place) = kept else { return }
+    guard let kept else { return }
     while partner >= 0 {
-      let other = stores[0].chunk(partner)
-      let otherRow = stores[0].row(partner)
-      other.matched[otherRow] = 1
-      emit(other, otherRow, chunk, place, row.time)
-      partner = other.next[otherRow]
+      let other = stores[0][partner]
+      other.isMatched = true
+      emit(other, kept, row.time)
+      partner = other.next
     }
   }
 
@@ -181,12 +174,11 @@ final class JoinTask: GatherTask, StatefulTask {
     var number = states[Int(group)].first.0
     guard number >= 0 else { return }
     while number >= 0 {
-      let chunk = stores[0].chunk(number)
-      let row = stores[0].row(number)
-      chunk.matched[row] = 1
-      chunk.groups[row] = -1
-      liveBytes[keyGroup(group)] -= Int(chunk.weights[row])
-      number = chunk.next[row]
+      let row = stores[0][number]
+      row.isMatched = true
+      row.group = -1
+      liveBytes[keyGroup(group)] -= row.weight
+      number = row.next
     }
     states.base[Int(group)].first.0 = -1
     states.base[Int(group)].last.0 = -1
@@ -195,12 +187,12 @@ final class JoinTask: GatherTask, StatefulTask {
   }
 
   /// A row that is not kept, where its pairs find it until the next `flush`.
-  private func pass(_ rows: Batch, _ row: Due, side: Int) -> (chunk: JoinChunk, row: Int) {
+  private func pass(_ rows: OrderedRows, _ row: Due, side: Int) -> JoinRow {
     if passing[side].isFull {
       retired.append(passing[side])
       passing[side] = JoinChunk(types: definition.inputs[side].types)
     }
-    return (passing[side], passing[side].append(rows, Int(row.row)).row)
+    return passing[side].append(rows, Int(row.row))
   }
 
   private func hasRoom(_ group: Int32, side: Int) -> Bool {
@@ -212,11 +204,11 @@ final class JoinTask: GatherTask, StatefulTask {
   }
 
   /// Puts a stored row behind the others of its key.
-  private func link(_ number: Int64, side: Int, _ group: Int32, _ chunk: JoinChunk, _ row: Int) {
+  func link(_ number: Int64, _ row: JoinRow, side: Int, _ group: Int32) {
     let state = states.base + Int(group)
-    chunk.groups[row] = group
+    row.group = group
     let place = keyGroup(group)
-    liveBytes[place] += Int(chunk.weights[row])
+    liveBytes[place] += row.weight
     if state.pointee.count.0 == 0, state.pointee.count.1 == 0 { liveKeys[place] += 1 }
     let last: Int64
     if side == 0 {
@@ -230,19 +222,20 @@ final class JoinTask: GatherTask, StatefulTask {
       if last < 0 { state.pointee.first.1 = number }
       state.pointee.count.1 += 1
     }
-    if last >= 0 { stores[side].chunk(last).next[stores[side].row(last)] = number }
+    if last >= 0 { stores[side][last].next = number }
   }
 
   /// Takes the first row of a side out of its key's list, of which it is the first.
-  private func unlink(side: Int, _ group: Int32, _ chunk: JoinChunk, _ row: Int) {
+  private func unlink(_ row: JoinRow, side: Int) {
+    let group = row.group
     guard group >= 0 else {
-      if group < -1 { liveBytes[Int(-2 - group)] -= Int(chunk.weights[row]) }
+      if group < -1 { liveBytes[Int(-2 - group)] -= row.weight }
       return
     }
     let state = states.base + Int(group)
     let place = keyGroup(group)
-    liveBytes[place] -= Int(chunk.weights[row])
-    let next = chunk.next[row]
+    liveBytes[place] -= row.weight
+    let next = row.next
     if side == 0 {
       state.pointee.first.0 = next
       if next < 0 { state.pointee.last.0 = -1 }
@@ -260,21 +253,18 @@ final class JoinTask: GatherTask, StatefulTask {
   /// Every row before `time` has been processed: takes out what can have no partner any more.
   private func settle(until time: Int64) {
     while !stores[0].isEmpty {
-      let deadline = stores[0].headTime + join.highNanos
+      let row = stores[0][stores[0].head]
+      let deadline = row.time + join.highNanos
       guard deadline < time else { break }
-      let number = stores[0].head
-      let chunk = stores[0].chunk(number)
-      let row = stores[0].row(number)
       if join.hopNanos > 0 { open(deadline + 1) }
-      if join.kind != .inner, chunk.matched[row] == 0 { emit(chunk, row, nil, 0, deadline) }
-      unlink(side: 0, chunk.groups[row], chunk, row)
+      if join.kind != .inner, !row.isMatched { emit(row, nil, deadline) }
+      unlink(row, side: 0)
       if let last = stores[0].removeHead() { retired.append(last) }
     }
-    while !stores[1].isEmpty, stores[1].headTime - join.lowNanos < time {
-      let number = stores[1].head
-      let chunk = stores[1].chunk(number)
-      let row = stores[1].row(number)
-      unlink(side: 1, chunk.groups[row], chunk, row)
+    while !stores[1].isEmpty {
+      let row = stores[1][stores[1].head]
+      guard row.time - join.lowNanos < time else { break }
+      unlink(row, side: 1)
       if let last = stores[1].removeHead() { retired.append(last) }
     }
     if retired.count > 64 { flush() }
@@ -321,55 +311,30 @@ final class JoinTask: GatherTask, StatefulTask {
   // MARK: Out
 
   @inline(__always)
-  private func emit(_ left: JoinChunk, _ leftRow: Int, _ right: JoinChunk?, _ rightRow: Int, _ time: Int64) {
+  private func emit(_ left: JoinRow, _ right: JoinRow?, _ time: Int64) {
     guard time >= emitFrom else { return }
     if pairs.count == emitter.batch.capacity { flush() }
     emitter.batch.times[pairs.count] = time
-    pairs.append(
-      Pair(
-        left: Unmanaged.passUnretained(left), right: right.map { Unmanaged.passUnretained($0) },
-        leftRow: Int32(truncatingIfNeeded: leftRow), rightRow: Int32(truncatingIfNeeded: rightRow)))
+    pairs.append(Pair(left: left, right: right))
   }
 
   /// Fills the columns of the rows at hand, one after another, and passes them on.
   private func flush() {
     if !pairs.isEmpty {
       let batch = emitter.batch
-      for (index, column) in join.columns.enumerated() { fill(batch.columns[index], column) }
+      pairs.withUnsafeBufferPointer { pairs in
+        for (index, column) in join.columns.enumerated() {
+          batch.columns[index].fill(pairs.count) { place in
+            guard let row = column.side == 0 ? pairs[place].left : pairs[place].right else { return (nil, 0) }
+            return (row.chunk._withUnsafeGuaranteedRef { $0.columns[column.index] }, Int(row.index))
+          }
+        }
+      }
       batch.rowCount = pairs.count
       pairs.removeAll(keepingCapacity: true)
       emitter.flush()
     }
     retired.removeAll(keepingCapacity: true)
-  }
-
-  private func fill(_ target: Runtime.Column, _ column: Join.Column) {
-    target.hasNulls = true
-    switch target.type {
-    case .bool: fill(target.bools, target.validity, column)
-    case .int64: fill(target.ints, target.validity, column)
-    case .float64: fill(target.doubles, target.validity, column)
-    case .string: fill(target.strings, target.validity, column)
-    }
-  }
-
-  @inline(__always)
-  private func fill<T: BitwiseCopyable>(
-    _ values: UnsafeMutablePointer<T>, _ validity: UnsafeMutablePointer<UInt8>, _ column: Join.Column
-  ) {
-    let side = column.side
-    let index = column.index
-    for (place, pair) in pairs.enumerated() {
-      guard let chunk = side == 0 ? pair.left : pair.right else {
-        validity[place] = 0
-        continue
-      }
-      let row = Int(side == 0 ? pair.leftRow : pair.rightRow)
-      chunk._withUnsafeGuaranteedRef { chunk in
-        values[place] = chunk.values.base[index].assumingMemoryBound(to: T.self)[row]
-        validity[place] = chunk.validity.base[index][row]
-      }
-    }
   }
 
   // MARK: Keys
@@ -389,9 +354,8 @@ final class JoinTask: GatherTask, StatefulTask {
     }
     for store in stores {
       for number in store.head..<store.end {
-        let chunk = store.chunk(number)
-        let row = store.row(number)
-        if chunk.groups[row] >= 0 { chunk.groups[row] = newGroups[Int(chunk.groups[row])] }
+        let row = store[number]
+        if row.group >= 0 { row.group = newGroups[Int(row.group)] }
       }
     }
     table = swept
@@ -417,169 +381,5 @@ final class JoinTask: GatherTask, StatefulTask {
   override func resume(at time: Int64) {
     guard time > 0 else { return }
     emitFrom = max(emitFrom, time + reachNanos)
-  }
-
-  // MARK: State
-
-  var operatorID: String { definition.operatorID }
-
-  func start(missingBefore time: Int64) { resume(at: time) }
-
-  func capture() -> (any StateCapture)? {
-    settleRestored()
-    return JoinCapture(
-      rows: captureRows(), emitFrom: emitFrom, openEnd: openEnd, skippedEnds: skippedEnds.sorted(),
-      sides: stores.indices.map { storedRows($0) }, lost: lostKeys(),
-      groupLostAt: (0..<KeyGroup.count).map { groupLostAt[$0] }, range: ownGroups, keyCount: stateSize.keys)
-  }
-
-  private var ownGroups: Range<Int> { KeyGroup.range(of: context.shard, shardCount: context.shardCount) }
-
-  /// A side's rows, those without a partner apart. Shares chunks, which later rows do not change; what does is copied.
-  private func storedRows(_ side: Int) -> GatherStoredInput {
-    let store = stores[side]
-    var selected: [OrderedCoding.Selected] = []
-    for (index, chunk) in store.chunks.enumerated() {
-      let first = store.base + Int64(index * JoinChunk.capacity)
-      let numbers = NativeArray<Int64>(repeating: 0, count: chunk.batch.rowCount)
-      var remaining: [[Int32]] = [[], []]
-      for row in 0..<chunk.batch.rowCount {
-        numbers[row] = first + Int64(row)
-        guard first + Int64(row) >= store.head else { continue }
-        // A row in no list is of use only when it will leave without a partner.
-        if chunk.groups[row] == -1, chunk.matched[row] == 1 || side == 1 { continue }
-        remaining[Int(chunk.matched[row])].append(Int32(row))
-      }
-      let rows = OrderedRows(batch: chunk.batch, offsets: numbers, hashes: NativeArray(), arena: chunk.arena)
-      for (matched, remaining) in remaining.enumerated() where !remaining.isEmpty {
-        selected.append(OrderedCoding.Selected(partition: matched, rows: rows, remaining: remaining))
-      }
-    }
-    return GatherStoredInput(
-      definition: definition.inputs[side].stored, selected: selected, partitionNames: JoinCapture.parts)
-  }
-
-  private func lostKeys() -> (table: GroupTable, times: [Int64]) {
-    let lost = GroupTable(keyTypes: definition.keyTypes)
-    var times: [Int64] = []
-    for group in 0..<min(states.count, table.count) where states[group].lostAt > .min {
-      _ = lost.assign(group: group, of: table)
-      times.append(states[group].lostAt)
-    }
-    return (lost, times)
-  }
-
-  func restore(from reader: inout StateReader, scope: KeyScope) throws {
-    try reader.expect(version: JoinCapture.version, of: "a join")
-    try restoreWaiting(from: &reader, scope: scope)
-    emitFrom = max(emitFrom, try reader.anyTime())
-    if try reader.bool() {
-      let end = try reader.time()
-      openEnd = min(openEnd ?? end, end)
-    }
-    let skipped = Int(try reader.integer(UInt32.self))
-    for _ in 0..<skipped { skippedEnds.insert(try reader.time()) }
-    for side in stores.indices {
-      let input = definition.inputs[side]
-      for (part, rows) in try OrderedCoding.read(input.stored, partitionNames: JoinCapture.parts, from: &reader) {
-        guard part < JoinCapture.parts.count else { throw StateCorruption("a row of a join is of part \(part)") }
-        if let mine = rows.part(in: scope, input) { restored.append((side, part == 1, mine)) }
-      }
-    }
-    let lost = try GroupTable(keyTypes: definition.keyTypes, from: &reader)
-    var times: [Int64] = []
-    for _ in 0..<lost.count { times.append(try reader.time()) }
-    restoredLost.append((lost, times))
-    let first = Int(try reader.integer(UInt16.self))
-    let count = Int(try reader.integer(UInt16.self))
-    guard first + count <= KeyGroup.count else { throw StateCorruption("a join's state names \(first + count) key groups") }
-    for group in first..<first + count {
-      let time = try reader.integer(Int64.self)
-      if ownGroups.contains(group) { groupLostAt[group] = max(groupLostAt[group], time) }
-    }
-    guard reader.isAtEnd else { throw StateCorruption("the state of a join has bytes behind it") }
-  }
-
-  /// Brings rows of all parts into their order, as they were.
-  private func settleRestored() {
-    guard !restored.isEmpty || !restoredLost.isEmpty else { return }
-    for side in stores.indices {
-      var order: [(time: Int64, number: Int64, part: Int, row: Int)] = []
-      for (part, entry) in restored.enumerated() where entry.side == side {
-        for row in 0..<entry.rows.batch.rowCount {
-          order.append((entry.rows.batch.times[row], entry.rows.offsets[row], part, row))
-        }
-      }
-      order.sort { ($0.time, $0.number, $0.part, $0.row) < ($1.time, $1.number, $1.part, $1.row) }
-      let groups = restored.map { $0.side == side ? restoredGroups($0.rows, side) : [] }
-      for place in order {
-        let entry = restored[place.part]
-        let number = stores[side].append(entry.rows.batch, place.row)
-        let chunk = stores[side].chunk(number)
-        let row = stores[side].row(number)
-        chunk.matched[row] = entry.isMatched ? 1 : 0
-        let group = groups[place.part][place.row]
-        if group >= 0 {
-          link(number, side: side, group, chunk, row)
-        } else {
-          keepWithoutKey(chunk, row, KeyGroup.of(entry.rows.hashes[place.row]))
-        }
-      }
-    }
-    for (lost, times) in restoredLost {
-      for group in 0..<lost.count where KeyGroup.owner(lost.hash(of: group), shardCount: context.shardCount) == context.shard {
-        let here = table.assign(group: group, of: lost)
-        states.grow(to: table.count, filling: KeyState())
-        states.base[here].lostAt = times[group]
-      }
-    }
-    restored = []
-    restoredLost = []
-  }
-
-  private func restoredGroups(_ rows: OrderedRows, _ side: Int) -> [Int32] {
-    let batch = rows.batch
-    var keys = KeyColumns()
-    keys.bind(batch, slots: definition.inputs[side].keys)
-    let groups = NativeArray<Int32>(repeating: 0, count: batch.rowCount)
-    table.assign(keys, rows: batch.all.rows, hashes: rows.hashes.base, count: batch.rowCount, groups: groups.base)
-    states.grow(to: table.count, filling: KeyState())
-    return (0..<batch.rowCount).map { row in
-      for key in definition.inputs[side].keys where batch.columns[key].hasNulls && batch.columns[key].validity[row] == 0 {
-        return -1
-      }
-      return groups[row]
-    }
-  }
-}
-
-private struct JoinCapture: StateCapture, @unchecked Sendable {
-  // @unchecked: nobody changes the table, and of shared chunks only what is not read here.
-  static let version: UInt16 = 1
-  static let parts = ["unmatched", "matched"]
-  let rows: GatherCapture
-  let emitFrom: Int64
-  let openEnd: Int64?
-  let skippedEnds: [Int64]
-  let sides: [GatherStoredInput]
-  let lost: (table: GroupTable, times: [Int64])
-  let groupLostAt: [Int64]
-  let range: Range<Int>
-  let keyCount: Int
-
-  func encode(into writer: StateWriter) {
-    writer.append(Self.version)
-    rows.encode(into: writer)
-    writer.append(emitFrom)
-    writer.append(openEnd != nil)
-    if let openEnd { writer.append(openEnd) }
-    writer.append(UInt32(skippedEnds.count))
-    for end in skippedEnds { writer.append(end) }
-    for side in sides { side.encode(into: writer) }
-    lost.table.encode(into: writer)
-    for time in lost.times { writer.append(time) }
-    writer.append(UInt16(range.lowerBound))
-    writer.append(UInt16(range.count))
-    for group in range { writer.append(groupLostAt[group]) }
   }
 }

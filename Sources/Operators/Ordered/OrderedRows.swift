@@ -11,6 +11,8 @@ final class OrderedRows: @unchecked Sendable {
   let hashes: NativeArray<UInt64>
   let arena: ArenaBox
   let bytes: Int
+  /// Read for every row that is released.
+  let columns: NativeArray<ColumnMemory>
 
   init(
     batch: Batch, offsets: consuming NativeArray<Int64>, hashes: consuming NativeArray<UInt64>, arena: ArenaBox
@@ -20,44 +22,53 @@ final class OrderedRows: @unchecked Sendable {
     self.hashes = hashes
     self.arena = arena
     bytes = arena.arena.bytes + batch.rowCount * (24 + batch.columns.reduce(0) { $0 + $1.type.stride })
+    var columns = NativeArray<ColumnMemory>()
+    for column in batch.columns { columns.append(ColumnMemory(column)) }
+    self.columns = columns
   }
 
-  /// Copies `rows` of a batch, whose hashes stand at the same places. `slots[i]` becomes column i.
+  /// Copies `rows` of a batch with their own hashes and offsets.
   static func copy(
-    _ rows: [Int32], of batch: Batch, slots: [Int], types: [PhysicalType], hash: (Int) -> UInt64, offset: (Int) -> Int64
+    _ rows: [Int32], of batch: Batch, slots: [Int], types: [PhysicalType], hashes: borrowing NativeArray<UInt64>,
+    offsets: borrowing NativeArray<Int64>
+  ) -> OrderedRows {
+    let hashesHere = NativeArray<UInt64>(repeating: 0, count: rows.count)
+    for (index, row) in rows.enumerated() { hashesHere[index] = hashes[Int(row)] }
+    let offsetsHere = NativeArray<Int64>(repeating: 0, count: rows.count)
+    for (index, row) in rows.enumerated() { offsetsHere[index] = offsets[Int(row)] }
+    return gather(rows, of: batch, slots: slots, types: types, offsets: offsetsHere, hashes: hashesHere)
+  }
+
+  /// Copies `rows` of a batch column by column. `slots[i]` becomes column i.
+  static func gather(
+    _ rows: [Int32], of batch: Batch, slots: [Int], types: [PhysicalType], offsets: consuming NativeArray<Int64>,
+    hashes: consuming NativeArray<UInt64>
   ) -> OrderedRows {
     let copy = Batch(types: types, capacity: rows.count)
     let box = ArenaBox()
-    let offsets = NativeArray<Int64>(repeating: 0, count: rows.count)
-    let hashes = NativeArray<UInt64>(repeating: 0, count: rows.count)
-    for (index, row) in rows.enumerated() {
-      copy.times[index] = batch.times[Int(row)]
-      offsets[index] = offset(Int(row))
-      hashes[index] = hash(Int(row))
-    }
+    for (index, row) in rows.enumerated() { copy.times[index] = batch.times[Int(row)] }
     for (column, slot) in slots.enumerated() {
       let source = batch.columns[slot]
       let target = copy.columns[column]
-      for (index, row) in rows.enumerated() {
-        copyRow(source, Int(row), to: target, index)
-        if target.type == .string {
-          let text = target.strings[index]
-          target.strings[index].data = box.arena.copy(text.data, Int(text.length))
+      target.hasNulls = source.hasNulls
+      if source.hasNulls {
+        for (index, row) in rows.enumerated() { target.validity[index] = source.validity[Int(row)] }
+      }
+      switch target.type {
+      case .bool: for (index, row) in rows.enumerated() { target.bools[index] = source.bools[Int(row)] }
+      case .int64: for (index, row) in rows.enumerated() { target.ints[index] = source.ints[Int(row)] }
+      case .float64: for (index, row) in rows.enumerated() { target.doubles[index] = source.doubles[Int(row)] }
+      case .string:
+        for (index, row) in rows.enumerated() {
+          if source.hasNulls, source.validity[Int(row)] == 0 { continue }
+          let text = source.strings[Int(row)]
+          target.strings[index] = rd_string(
+            data: box.arena.copy(text.data, Int(text.length)), length: text.length, hash: text.hash)
         }
       }
     }
     copy.rowCount = rows.count
     return OrderedRows(batch: copy, offsets: offsets, hashes: hashes, arena: box)
-  }
-}
-
-/// What a partition sends at once: rows for each shard, nil where there are none.
-final class OrderedPane: PanePartial, @unchecked Sendable {
-  // @unchecked: as PanePartial says.
-  let parts: [OrderedRows?]
-  init(start: Int64, parts: [OrderedRows?]) {
-    self.parts = parts
-    super.init(start: start)
   }
 }
 
@@ -163,8 +174,8 @@ enum OrderedCoding {
       (
         partition,
         OrderedRows.copy(
-          rows, of: batch, slots: Array(definition.carried.indices), types: definition.carried.map(\.type),
-          hash: { hashes[$0] }, offset: { offsets[$0] })
+          rows, of: batch, slots: Array(definition.carried.indices), types: definition.carried.map(\.type), hashes: hashes,
+          offsets: offsets)
       )
     }
   }

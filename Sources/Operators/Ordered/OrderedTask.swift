@@ -27,6 +27,8 @@ final class OrderedTask: KeyedTask, StatefulTask {
   private let batch: Batch
   private var waiting: [Waiting] = []
   private var due: [Due] = []
+  /// Where the rows at hand are.
+  private var sources: ContiguousArray<(rows: Unmanaged<OrderedRows>, row: Int)> = []
   private var keys = KeyColumns()
   private let hashes: UnsafeMutablePointer<UInt64>
   private let groups: UnsafeMutablePointer<Int32>
@@ -59,7 +61,7 @@ final class OrderedTask: KeyedTask, StatefulTask {
   }
 
   override func accept(_ pane: PanePartial, partition: Int) {
-    guard let pane = pane as? OrderedPane, let rows = pane.parts[context.shard] else { return }
+    guard let pane = pane as? RowsPane, let rows = pane.parts[context.shard] else { return }
     wait(rows, partition)
   }
 
@@ -115,12 +117,16 @@ final class OrderedTask: KeyedTask, StatefulTask {
 
   /// Brings rows together in one batch, and passes it on.
   private func release(_ range: Range<Int>) {
+    sources.removeAll(keepingCapacity: true)
+    for place in range {
+      sources.append((Unmanaged.passUnretained(waiting[Int(due[place].part)].rows), Int(due[place].row)))
+    }
     let width = definition.carried.count
-    for column in 0..<width {
-      let target = batch.columns[column]
-      target.hasNulls = false
-      for (index, place) in range.enumerated() {
-        copyRow(waiting[Int(due[place].part)].rows.batch.columns[column], Int(due[place].row), to: target, index)
+    sources.withUnsafeBufferPointer { sources in
+      for column in 0..<width {
+        batch.columns[column].fill(range.count) { index in
+          (sources[index].rows._withUnsafeGuaranteedRef { $0.columns[column] }, sources[index].row)
+        }
       }
     }
     let partitions = batch.columns[width]
@@ -129,7 +135,7 @@ final class OrderedTask: KeyedTask, StatefulTask {
       batch.times[index] = due[place].time
       partitions.ints[index] = Int64(due[place].partition)
       offsets.ints[index] = due[place].offset
-      hashes[index] = waiting[Int(due[place].part)].rows.hashes[Int(due[place].row)]
+      hashes[index] = sources[index].rows._withUnsafeGuaranteedRef { $0.hashes[sources[index].row] }
     }
     batch.rowCount = range.count
     if let operation {
@@ -219,8 +225,8 @@ final class OrderedTask: KeyedTask, StatefulTask {
       let types = definition.carried.map(\.type)
       wait(
         OrderedRows.copy(
-          mine, of: rows.batch, slots: Array(types.indices), types: types, hash: { rows.hashes[$0] },
-          offset: { rows.offsets[$0] }), partition)
+          mine, of: rows.batch, slots: Array(types.indices), types: types, hashes: rows.hashes, offsets: rows.offsets),
+        partition)
     }
     guard reader.isAtEnd else { throw StateCorruption("the state of an ordered operator has bytes behind it") }
   }

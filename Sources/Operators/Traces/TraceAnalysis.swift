@@ -106,7 +106,8 @@ final class TraceAnalysis {
   }
 
   private func areEqual(_ a: SpanRecord.Text, _ b: SpanRecord.Text) -> Bool {
-    a.length == b.length && trace.bytes(a).elementsEqual(trace.bytes(b))
+    guard a.length == b.length, let x = trace.bytes(a).baseAddress, let y = trace.bytes(b).baseAddress else { return false }
+    return memcmp(x, y, Int(a.length)) == 0
   }
 
   private func findServices() {

@@ -51,14 +51,14 @@ final class TraceTask: GatherTask, StatefulTask {
     while traces.count < table.count { traces.append(nil) }
     for row in due {
       close(before: row.time)
-      if row.group >= 0 { take(row) }
+      if row.group >= 0 { row.rows._withUnsafeGuaranteedRef { take(row, $0) } }
     }
   }
 
   @inline(__always)
   private func keyGroup(_ group: Int32) -> Int { KeyGroup.of(table.hash(of: Int(group))) }
 
-  private func take(_ row: Due) {
+  private func take(_ row: Due, _ rows: OrderedRows) {
     let place = keyGroup(row.group)
     let group = Int(row.group)
     let isNew = traces[group] == nil
@@ -78,7 +78,7 @@ final class TraceTask: GatherTask, StatefulTask {
       return
     }
     let before = trace.bytes
-    append(part(row).batch, Int(row.row), to: trace)
+    append(rows, Int(row.row), to: trace)
     liveBytes[place] += trace.bytes - before
   }
 
@@ -108,30 +108,26 @@ final class TraceTask: GatherTask, StatefulTask {
     return copy
   }
 
-  private func append(_ batch: Batch, _ row: Int, to trace: TraceSpans) {
+  private func append(_ rows: OrderedRows, _ row: Int, to trace: TraceSpans) {
     let columns = operation.columns
-    func text(_ column: Int) -> SpanRecord.Text {
-      let source = batch.columns[column]
-      if source.hasNulls, source.validity[row] == 0 { return SpanRecord.Text() }
-      return trace.append(source.strings[row].data, Int(source.strings[row].length))
+    func value<T: BitwiseCopyable>(_ column: Int, _: T.Type) -> T? {
+      let source = rows.columns[column]
+      return source.isNull(row) ? nil : source.values.assumingMemoryBound(to: T.self)[row]
     }
-    var start = batch.times[row]
-    if let column = columns.start {
-      let source = batch.columns[column]
-      if !source.hasNulls || source.validity[row] != 0 {
-        start = min(max(source.ints[row], eventTimeNanos.lowerBound), eventTimeNanos.upperBound)
-      }
+    func text(_ column: Int) -> SpanRecord.Text {
+      guard let text = value(column, rd_string.self) else { return SpanRecord.Text() }
+      return trace.append(text.data, Int(text.length))
+    }
+    var start = rows.batch.times[row]
+    if let column = columns.start, let given = value(column, Int64.self) {
+      start = min(max(given, eventTimeNanos.lowerBound), eventTimeNanos.upperBound)
     }
     var duration: Int64 = 0
-    let durations = batch.columns[columns.duration]
-    if !durations.hasNulls || durations.validity[row] != 0 {
-      duration = Int64(min(max(durations.doubles[row].rounded(), 0), Double(SpanRecord.durationNanosMax)))
+    if let given = value(columns.duration, Double.self) {
+      duration = Int64(min(max(given.rounded(), 0), Double(SpanRecord.durationNanosMax)))
     }
     var flags: UInt64 = 0
-    if let column = columns.error {
-      let source = batch.columns[column]
-      if !source.hasNulls || source.validity[row] != 0, source.bools[row] != 0 { flags = 1 }
-    }
+    if let column = columns.error, let hasFailed = value(column, UInt8.self), hasFailed != 0 { flags = 1 }
     trace.spans.append(
       SpanRecord(
         start: start, duration: duration, id: text(columns.span), parent: text(columns.parent),
@@ -203,9 +199,11 @@ final class TraceTask: GatherTask, StatefulTask {
   private func siftDown() {
     var place = 0
     while true {
+      let first = 2 * place + 1
+      guard first < deadlines.count else { return }
       var least = place
-      for below in [2 * place + 1, 2 * place + 2] where below < deadlines.count {
-        if precedes(deadlines[below], deadlines[least]) { least = below }
+      for below in first...min(first + 1, deadlines.count - 1) where precedes(deadlines[below], deadlines[least]) {
+        least = below
       }
       guard least != place else { return }
       deadlines.swapAt(place, least)

@@ -1,3 +1,4 @@
+import CColumns
 import Catalog
 import Runtime
 
@@ -21,9 +22,9 @@ final class RowSender: RowTask {
     keys.bind(batch, slots: definition.keySlots)
     keys.hashRows(selection.rows, count: selection.count, into: hashes)
     for shard in 0..<context.shardCount {
-      var rows: [Int32] = []
+      var rows: [Int] = []
       for index in 0..<selection.count where KeyGroup.owner(hashes[index], shardCount: context.shardCount) == shard {
-        rows.append(selection.rows[index])
+        rows.append(Int(selection.rows[index]))
       }
       guard !rows.isEmpty else { continue }
       context.send(copy(rows, of: batch), exchange: definition.exchange, to: shard)
@@ -39,20 +40,39 @@ final class RowSender: RowTask {
     }
   }
 
-  private func copy(_ rows: [Int32], of batch: Batch) -> RowsChunk {
+  private func copy(_ rows: [Int], of batch: Batch) -> RowsChunk {
     let chunk = Batch(types: definition.inputTypes, capacity: rows.count)
     let box = ArenaBox()
-    for (index, row) in rows.enumerated() { chunk.times[index] = batch.times[Int(row)] }
-    for slot in definition.neededSlots {
+    let slots = definition.neededSlots
+    for (index, row) in rows.enumerated() { chunk.times[index] = batch.times[row] }
+    for slot in slots {
+      let source = ColumnMemory(batch.columns[slot])
       let target = chunk.columns[slot]
-      copyRows(rows, of: batch.columns[slot], to: target)
+      target.fill(rows.count) { (source, rows[$0]) }
       guard target.type == .string else { continue }
+      let texts = target.strings
       for index in rows.indices {
-        let text = target.strings[index]
-        target.strings[index].data = box.arena.copy(text.data, Int(text.length))
+        if target.hasNulls, target.validity[index] == 0 {
+          texts[index] = rd_string()
+        } else {
+          texts[index].data = box.arena.copy(texts[index].data, Int(texts[index].length))
+        }
       }
     }
     chunk.rowCount = rows.count
     return RowsChunk(batch: chunk, arena: box)
+  }
+}
+
+/// Copies one value between columns of one type, null included. A string still points where it pointed.
+func copyRow(_ source: Column, _ row: Int, to target: Column, _ targetRow: Int) {
+  let isNull = source.hasNulls && source.validity[row] == 0
+  target.validity[targetRow] = isNull ? 0 : 1
+  if isNull { target.hasNulls = true }
+  switch target.type {
+  case .bool: target.bools[targetRow] = source.bools[row]
+  case .int64: target.ints[targetRow] = source.ints[row]
+  case .float64: target.doubles[targetRow] = source.doubles[row]
+  case .string: target.strings[targetRow] = isNull ? rd_string() : source.strings[row]
   }
 }

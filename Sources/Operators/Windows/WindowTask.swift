@@ -83,36 +83,47 @@ final class WindowTask: KeyedTask {
   /// that sums do not depend on which shard they came from, and aggregates them.
   private func orderRows(before watermark: Int64) {
     guard let inner, let ordered, !waiting.isEmpty else { return }
-    var places: [RowPlace] = []
-    for (index, chunk) in waiting.enumerated() {
+    var refs: [(time: Int64, chunk: Int32, row: Int32)] = []
+    let slots = definition.neededSlots
+    // By chunk that has rows whose turn it is, and by needed slot.
+    var columns = NativeArray<ColumnMemory>()
+    var chunks: Int32 = 0
+    for chunk in waiting {
+      let times = chunk.batch.times
+      let first = refs.count
       // A chunk that a faster shard sent may hold rows of both sides of the last watermark: it stays, and those before were
       // taken then.
-      let times = chunk.batch.times
       for row in 0..<chunk.batch.rowCount where times[row] < watermark && times[row] >= advancedTo {
-        places.append(
-          RowPlace(
-            time: times[row], batch: Int32(truncatingIfNeeded: index), row: Int32(truncatingIfNeeded: row)))
+        refs.append((times[row], chunks, Int32(truncatingIfNeeded: row)))
       }
+      guard refs.count > first else { continue }
+      for slot in slots { columns.append(ColumnMemory(chunk.batch.columns[slot])) }
+      chunks += 1
     }
-    func views(_ slot: Int) -> [ColumnView] { waiting.map { ColumnView($0.batch.columns[slot]) } }
-    let keys = definition.upstreamKeySlots.map { slot in (views(slot), definition.inputTypes[slot]) }
-    places.sort { a, b in
+    let keys = definition.upstreamKeySlots.compactMap { slots.firstIndex(of: $0) }
+    refs.sort { a, b in
       if a.time != b.time { return a.time < b.time }
-      for (views, type) in keys {
-        let order = compareValues(views[Int(a.batch)], Int(a.row), views[Int(b.batch)], Int(b.row), type: type)
+      for place in keys {
+        let x = columns[Int(a.chunk) * slots.count + place]
+        let y = columns[Int(b.chunk) * slots.count + place]
+        let order = compareValues(x, Int(a.row), y, Int(b.row))
         if order != 0 { return order < 0 }
       }
-      return (a.batch, a.row) < (b.batch, b.row)
+      return (a.chunk, a.row) < (b.chunk, b.row)
     }
-    let columns = definition.neededSlots.map { ($0, views($0)) }
     var next = 0
-    while next < places.count {
-      let part = places[next..<min(next + ordered.capacity, places.count)]
-      for (slot, views) in columns { gather(part, from: views, to: ordered.columns[slot]) }
-      for (index, place) in part.enumerated() { ordered.times[index] = place.time }
-      ordered.rowCount = part.count
+    while next < refs.count {
+      let count = min(refs.count - next, ordered.capacity)
+      for (place, slot) in slots.enumerated() {
+        ordered.columns[slot].fill(count) { index in
+          let ref = refs[next + index]
+          return (columns[Int(ref.chunk) * slots.count + place], Int(ref.row))
+        }
+      }
+      for index in 0..<count { ordered.times[index] = refs[next + index].time }
+      ordered.rowCount = count
       inner.process(ordered, ordered.all)
-      next += part.count
+      next += count
     }
     inner.closePanes(partition: 0, watermark: watermark) { accept($0, partition: 0) }
     waiting.removeAll { chunk in

@@ -35,29 +35,16 @@ extension Checker {
       pipeline.scope.isOpen = true
       return
     }
-    let message = column(syntax.message, pipeline)
+    let message = column(syntax.message, in: pipeline.scope)
     if let message, let type = pipeline.scope.columns[message].type, type != .string {
       reporter.report(
         .typeMismatch, "`\(syntax.message.text)` is \(type.withArticle), and patterns are those of texts",
         at: syntax.message.range)
     }
-    var keys: [Int] = []
-    var isComplete = message != nil
-    for key in syntax.keys {
-      guard let index = column(key, pipeline) else {
-        isComplete = false
-        continue
-      }
-      if keys.contains(index) {
-        reporter.report(
-          .duplicateName, "the key `\(key.text)` is given twice", at: key.range, hint: "leave it out")
-        continue
-      }
-      if let type = pipeline.scope.columns[index].type { checkKey(key, type) }
-      keys.append(index)
-    }
+    let keys = keyList(syntax.keys, in: pipeline.scope)
+    let isComplete = message != nil && keys.areKnown
     var typed = TypedCluster(
-      message: message ?? 0, keys: keys, similarity: nil, depth: nil, limit: nil, siblings: nil, mergesRuns: nil,
+      message: message ?? 0, keys: keys.columns, similarity: nil, depth: nil, limit: nil, siblings: nil, mergesRuns: nil,
       delimiters: "", masks: [], values: [])
     for (option, value) in syntax.numbers { set(option, value, spec, &typed) }
     if let delimiters = syntax.delimiters {
@@ -80,15 +67,9 @@ extension Checker {
       pipeline.scope.add(ColumnInfo(name: name, type: type, isNullable: isNullable))
     }
     checkValues(syntax.values, spec, &typed, &pipeline)
-    pipeline.ordering = keys
-    pipeline.clustering = Clustering(keys: keys, columns: types.indices.map { first + $0 })
+    pipeline.ordering = keys.columns
+    pipeline.clustering = Clustering(keys: keys.columns, columns: types.indices.map { first + $0 })
     if isComplete { pipeline.stages.append(.cluster(typed)) } else { pipeline.scope.isOpen = true }
-  }
-
-  func column(_ name: NameSyntax, _ pipeline: Pipeline) -> Int? {
-    if let index = pipeline.scope.index(of: name.text) { return index }
-    if !pipeline.scope.isOpen { expressions.unknownColumn(name.text, at: name.range, in: pipeline.scope) }
-    return nil
   }
 
   private func set(_ option: NameSyntax, _ syntax: ExprSyntax, _ spec: ClusterSpec, _ typed: inout TypedCluster) {

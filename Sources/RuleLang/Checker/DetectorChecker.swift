@@ -105,7 +105,7 @@ extension Checker {
   }
 
   private func argument(_ name: NameSyntax, _ spec: DetectorSpec, _ pipeline: Pipeline) -> Int? {
-    guard let index = column(name, pipeline) else { return nil }
+    guard let index = column(name, in: pipeline.scope) else { return nil }
     guard let type = pipeline.scope.columns[index].type else { return nil }
     if !type.isNumeric {
       reporter.report(
@@ -122,22 +122,9 @@ extension Checker {
       if let windowing = pipeline.windowing { return windowing.keyColumns }
       return pipeline.ordering ?? []
     }
-    var keys: [Int] = []
-    var isComplete = true
-    for name in names {
-      guard let index = column(name, pipeline) else {
-        isComplete = false
-        continue
-      }
-      if keys.contains(index) {
-        reporter.report(
-          .duplicateName, "the key `\(name.text)` is given twice", at: name.range, hint: "leave it out")
-        continue
-      }
-      if let type = pipeline.scope.columns[index].type { checkKey(name, type) }
-      keys.append(index)
-    }
-    guard isComplete, let last = names.last else { return nil }
+    let list = keyList(names, in: pipeline.scope)
+    let keys = list.columns
+    guard list.areKnown, let last = names.last else { return nil }
     let owners = pipeline.windowing?.keyColumns ?? pipeline.ordering ?? []
     let missing = owners.filter { !keys.contains($0) }.map { pipeline.scope.columns[$0].name }
     if !missing.isEmpty {

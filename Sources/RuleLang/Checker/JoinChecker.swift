@@ -82,8 +82,8 @@ extension Checker {
       // The right side's own name may stand in front of its columns.
       var own = other
       if own.text.hasPrefix("\(name).") { own.text.removeFirst(name.utf8.count + 1) }
-      let a = joinColumn(left, pipeline.scope)
-      let b = joinColumn(own, right.scope)
+      let a = column(left, in: pipeline.scope)
+      let b = column(own, in: right.scope)
       guard let a, let b else {
         isComplete = false
         continue
@@ -108,12 +108,6 @@ extension Checker {
       rightKeys.append(b)
     }
     return (leftKeys, rightKeys)
-  }
-
-  func joinColumn(_ name: NameSyntax, _ scope: Scope) -> Int? {
-    if let index = scope.index(of: name.text) { return index }
-    if !scope.isOpen { expressions.unknownColumn(name.text, at: name.range, in: scope) }
-    return nil
   }
 
   /// Answers whether the interval is known.

@@ -89,22 +89,9 @@ extension Checker {
     let condition = slo.measure.flatMap {
       expressions.condition($0, in: pipeline.scope, of: slo.isBad ? "`bad`" : "`good`")
     }
-    var keys: [Int] = []
-    for key in slo.keys ?? [] {
-      guard let index = pipeline.scope.index(of: key.text) else {
-        isGood = false
-        if !pipeline.scope.isOpen { expressions.unknownColumn(key.text, at: key.range, in: pipeline.scope) }
-        continue
-      }
-      if keys.contains(index) {
-        isGood = false
-        reporter.report(
-          .duplicateName, "the key `\(key.text)` is given twice", at: key.range, hint: "leave it out")
-        continue
-      }
-      if let type = pipeline.scope.columns[index].type { checkKey(key, type) }
-      keys.append(index)
-    }
+    let list = keyList(slo.keys ?? [], in: pipeline.scope)
+    let keys = list.columns
+    if !list.areKnown || !list.areDistinct { isGood = false }
     let limit = keyLimit(slo.keyLimit, keys: slo.keys ?? [], over: pipeline)
     missingMeasure(slo)
     guard isGood, let condition, let step else { return nil }

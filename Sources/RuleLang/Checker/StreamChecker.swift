@@ -201,24 +201,10 @@ extension Checker {
     if let window = pipeline.window {
       spec = windowSpec(window, over: pipeline)
       limit = keyLimit(window, over: pipeline)
-      for key in window.keys {
-        guard let index = pipeline.scope.index(of: key.text) else {
-          isKeysKnown = false
-          if !pipeline.scope.isOpen {
-            expressions.unknownColumn(key.text, at: key.range, in: pipeline.scope)
-          }
-          continue
-        }
-        if keys.contains(index) {
-          reporter.report(
-            .duplicateName, "the key `\(key.text)` is given twice", at: key.range,
-            hint: "leave it out")
-          continue
-        }
-        if let type = pipeline.scope.columns[index].type { checkKey(key, type) }
-        keys.append(index)
-        keyNames.append(key)
-      }
+      let list = keyList(window.keys, in: pipeline.scope)
+      keys = list.columns
+      keyNames = list.names
+      isKeysKnown = list.areKnown
     } else {
       isKeysKnown = false
       if !pipeline.isWindowReported {
@@ -299,6 +285,43 @@ extension Checker {
       return nil
     }
     return Int(limit)
+  }
+
+  /// Columns by which rows are told apart, each once.
+  struct KeyList {
+    var columns: [Int] = []
+    /// As they are written, by column.
+    var names: [NameSyntax] = []
+    /// Whether the scope has all that are written.
+    var areKnown = true
+    /// Whether none is written twice.
+    var areDistinct = true
+  }
+
+  func keyList(_ names: [NameSyntax], in scope: Scope) -> KeyList {
+    var keys = KeyList()
+    for name in names {
+      guard let index = column(name, in: scope) else {
+        keys.areKnown = false
+        continue
+      }
+      if keys.columns.contains(index) {
+        reporter.report(
+          .duplicateName, "the key `\(name.text)` is given twice", at: name.range, hint: "leave it out")
+        keys.areDistinct = false
+        continue
+      }
+      if let type = scope.columns[index].type { checkKey(name, type) }
+      keys.columns.append(index)
+      keys.names.append(name)
+    }
+    return keys
+  }
+
+  func column(_ name: NameSyntax, in scope: Scope) -> Int? {
+    if let index = scope.index(of: name.text) { return index }
+    if !scope.isOpen { expressions.unknownColumn(name.text, at: name.range, in: scope) }
+    return nil
   }
 
   func checkKey(_ key: NameSyntax, _ type: ValueType) {

@@ -17,20 +17,9 @@ extension Checker {
         hint: "put `\(word)` before `window`")
       isComplete = false
     }
-    var keys: [Int] = []
-    for key in syntax.keys {
-      guard let index = joinColumn(key, before) else {
-        isComplete = false
-        continue
-      }
-      if keys.contains(index) {
-        reporter.report(
-          .duplicateName, "the key `\(key.text)` is given twice", at: key.range, hint: "leave it out")
-        continue
-      }
-      if let type = before.columns[index].type { checkKey(key, type) }
-      keys.append(index)
-    }
+    let list = keyList(syntax.keys, in: before)
+    let keys = list.columns
+    if !list.areKnown { isComplete = false }
     var typed = TypedTrace(
       isEdges: syntax.isEdges, keys: keys, gapNanos: 0, longestNanos: Self.longestNanosDefault, spanLimit: nil, span: 0,
       parent: 0, service: 0, start: nil, duration: 0, error: nil, name: nil)
@@ -96,7 +85,7 @@ extension Checker {
     var places: [String: Int] = [:]
     var isGood = true
     for (item, column) in syntax.columns {
-      guard let index = joinColumn(column, scope) else {
+      guard let index = self.column(column, in: scope) else {
         isGood = false
         continue
       }

@@ -15,6 +15,8 @@ final class Worker: @unchecked Sendable {
   private var shards: [FlowShard] = []
   /// By source, the flows that take its rows.
   private let readers: [[Int]]
+  /// By flow, the flows that take rows of one of its levels, and as which of their inputs.
+  private let flowReaders: [[(level: Int, flow: Int, input: Int)]]
   private let partitions: [PartitionState]
   private var stats = WorkerStats()
   private var alignment: Alignment?
@@ -46,6 +48,13 @@ final class Worker: @unchecked Sendable {
     readers = graph.sources.indices.map { source in
       graph.flows.indices.filter { graph.flows[$0].sources.contains(source) }
     }
+    var flowReaders: [[(level: Int, flow: Int, input: Int)]] = graph.flows.map { _ in [] }
+    for (flow, reader) in graph.flows.enumerated() {
+      for (input, upstream) in reader.inputs.enumerated() {
+        flowReaders[upstream.flow].append((upstream.level, flow, input))
+      }
+    }
+    self.flowReaders = flowReaders
     let restoredSources = self.restored
     restoredFlows = graph.flowSources.map { sources in sources.sorted().lazy.compactMap { restoredSources[$0] }.first }
     for flow in graph.flows.indices {
@@ -144,11 +153,8 @@ final class Worker: @unchecked Sendable {
       shards[engine.graph.exchanges[exchange].flow].accept(exchange: exchange, rows)
     case .shardWatermark(let flow, let level, let sender, let watermark):
       try shards[flow].accept(level: level, from: sender, watermark: watermark)
-      for reader in engine.graph.flows.indices.dropFirst(engine.graph.sources.count) {
-        for (input, upstream) in engine.graph.flows[reader].inputs.enumerated()
-        where upstream.flow == flow && upstream.level + 1 == level {
-          try shards[reader].accept(input: input, from: sender, watermark: watermark)
-        }
+      for reader in flowReaders[flow] where reader.level + 1 == level {
+        try shards[reader.flow].accept(input: reader.input, from: sender, watermark: watermark)
       }
     case .barrier(_, let level):
       try noticeBarrier()
