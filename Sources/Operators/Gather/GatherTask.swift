@@ -60,7 +60,10 @@ class GatherTask: KeyedTask {
   func process() {}
   /// Every row before `watermark` has been processed. Ends with nothing waiting in the emitters.
   func settle(before watermark: Int64) {}
-  /// A window of an input was not evaluated: what lies before `end` of its rows is missing.
+  /// A window of an input was not evaluated: what lies before `end` of its rows is missing. Said before the rows of this turn are
+  /// processed.
+  func inputWillLack(_ end: Int64) {}
+  /// The same, said when they have been, and everything before the watermark is settled.
   func inputSkipped(_ end: Int64) {}
 
   // MARK: Rows
@@ -106,6 +109,8 @@ class GatherTask: KeyedTask {
 
   override func advance(to watermark: Int64) {
     due.removeAll(keepingCapacity: true)
+    let skippedNow = skipped.isEmpty ? [] : skipped.filter { $0 <= watermark }.sorted()
+    for end in skippedNow { inputWillLack(end) }
     for part in waiting.indices where waiting[part].firstTime < watermark { take(part, before: watermark) }
     if !due.isEmpty {
       sortDue()
@@ -113,10 +118,8 @@ class GatherTask: KeyedTask {
     }
     settle(before: watermark)
     for emitter in emitters { precondition(emitter.isEmpty, "rows wait behind a watermark") }
-    if !skipped.isEmpty {
-      for end in skipped.sorted() where end <= watermark { inputSkipped(end) }
-      skipped.removeAll { $0 <= watermark }
-    }
+    for end in skippedNow { inputSkipped(end) }
+    skipped.removeAll { $0 <= watermark }
     waiting.removeAll { $0.remaining.isEmpty }
     due.removeAll(keepingCapacity: true)
     advancedTo = max(advancedTo, watermark)

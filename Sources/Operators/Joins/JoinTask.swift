@@ -274,45 +274,45 @@ final class JoinTask: GatherTask {
     if watermark == afterAllTime { emitter.rows.inputEnded() }
     settle(until: watermark)
     flush()
-    guard join.hopNanos > 0 else { return }
-    while let end = openEnd, end <= watermark {
-      closeWindow(end)
-      openEnd = emitter.rows.isQuiet ? nil : end + join.hopNanos
-    }
+    if join.hopNanos > 0 { closeWindows(through: watermark) }
   }
 
   /// Rows of the window that ends at `end` come: those before are evaluated.
   private func open(_ end: Int64) {
     guard openEnd != end else { return }
     flush()
-    while let last = openEnd, last < end {
-      closeWindow(last)
-      openEnd = emitter.rows.isQuiet ? nil : last + join.hopNanos
-    }
+    closeWindows(through: end - 1)
     openEnd = end
   }
 
-  private func closeWindow(_ end: Int64) {
-    if skippedEnds.remove(end) != nil || end < emitFrom {
-      emitter.rows.windowSkipped(end)
-    } else {
-      emitter.rows.windowEnded(end)
+  /// Evaluates windows in their order; one that an input skipped is told as such even where it has no rows.
+  private func closeWindows(through last: Int64) {
+    while true {
+      let skipped = skippedEnds.isEmpty ? nil : skippedEnds.min()
+      guard let end = [openEnd, skipped].compactMap({ $0 }).min(), end <= last else { return }
+      if skippedEnds.remove(end) != nil || end < emitFrom {
+        emitter.rows.windowSkipped(end)
+      } else {
+        emitter.rows.windowEnded(end)
+      }
+      if openEnd == end { openEnd = emitter.rows.isQuiet ? nil : end + join.hopNanos }
     }
   }
 
+  /// Rows of such a window are not joined: a partner that is missing with its window would look like none.
+  override func inputWillLack(_ end: Int64) {
+    if join.hopNanos > 0, end > advancedTo { skippedEnds.insert(end) }
+  }
+
   override func inputSkipped(_ end: Int64) {
-    if join.hopNanos > 0 {
-      if end > advancedTo { skippedEnds.insert(end) }
-    } else {
-      emitter.rows.windowSkipped(end + reachNanos)
-    }
+    if join.hopNanos == 0 { emitter.rows.windowSkipped(end + reachNanos) }
   }
 
   // MARK: Out
 
   @inline(__always)
   private func emit(_ left: JoinRow, _ right: JoinRow?, _ time: Int64) {
-    guard time >= emitFrom else { return }
+    guard time >= emitFrom, skippedEnds.isEmpty || !skippedEnds.contains(time + 1) else { return }
     if pairs.count == emitter.batch.capacity { flush() }
     emitter.batch.times[pairs.count] = time
     pairs.append(Pair(left: left, right: right))

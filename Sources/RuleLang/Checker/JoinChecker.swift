@@ -88,7 +88,7 @@ extension Checker {
         isComplete = false
         continue
       }
-      if leftKeys.contains(a), rightKeys.contains(b) {
+      if zip(leftKeys, rightKeys).contains(where: { $0 == a && $1 == b }) {
         reporter.report(
           .duplicateName, "the key `\(left.text)` is given twice", at: left.range, hint: "leave it out")
         continue

@@ -27,7 +27,7 @@ extension Checker {
     if !setColumns(syntax, &typed, before) { isComplete = false }
     var after = Scope(kind: .rows, owner: stream.name.text)
     after.isOpen = !isComplete
-    for (key, index) in zip(syntax.keys, keys) {
+    for (key, index) in zip(list.names, keys) {
       var column = before.columns[index]
       column.name = keyName(column.name)
       // A span without its trace's id is in no trace.
