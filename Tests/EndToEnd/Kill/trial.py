@@ -42,14 +42,14 @@ def say(text):
 
 
 def wait_until(condition, seconds, what):
-    """Asks until `condition` answers something true, and answers that."""
+    """Asks until `condition` answers something true, and answers that. `what` is a text, or makes one when it is needed."""
     deadline = time.monotonic() + seconds
     while True:
         answer = condition()
         if answer:
             return answer
         if time.monotonic() > deadline:
-            raise Failed(f"not within {seconds} s: {what}")
+            raise Failed(f"not within {seconds} s: {what() if callable(what) else what}")
         time.sleep(0.03)
 
 
@@ -182,7 +182,7 @@ class Daemon:
             self.must_live()
             return self.is_ready()
 
-        wait_until(ready, seconds, f"{self.name} is ready ({self.get('/readyz')})")
+        wait_until(ready, seconds, lambda: f"{self.name} is ready ({self.get('/readyz')})")
 
     def wait_read(self, seconds=60):
         """Until everything that is in the topics has been read and for a second nothing more was written."""
@@ -197,7 +197,7 @@ class Daemon:
             return (self.is_ready() and sums["rulesd_consumer_lag_records"] == 0 and state[0] > 0
                     and time.monotonic() - seen["since"] > 1)
 
-        wait_until(at_rest, seconds, f"{self.name} has read everything ({self.get('/readyz')})")
+        wait_until(at_rest, seconds, lambda: f"{self.name} has read everything ({self.get('/readyz')})")
 
     def kill(self):
         self.process.kill()
