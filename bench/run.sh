@@ -15,6 +15,7 @@ fi
 .venv-bench/bin/python bench/joins.py --rulesd .build/release/rulesd --rounds "${ROUNDS:-5}"
 .venv-bench/bin/python bench/slo.py --rulesd .build/release/rulesd
 .venv-bench/bin/python bench/detectors.py --rulesd .build/release/rulesd
+.build/release/rulesd bench --checkpoints bench/out/checkpoints
 exec .venv-bench/bin/python bench/measure.py --rulesd .build/release/rulesd --rounds "${ROUNDS:-5}" \
   --rows "${ROWS:-1000000}" ${FLINK:+--flink .venv-flink/bin/python} ${BROKERS:+--brokers "$BROKERS"} \
   ${RECORD:+--record}
