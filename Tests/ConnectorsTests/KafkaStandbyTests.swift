@@ -109,7 +109,14 @@ import Testing
     // Told so, it joins again. The assignor remembers what it had, and may well give it the lead back: then the heir
     // lets go first, and what the heir committed is where it begins.
     try settle(first, second)
-    #expect(first.revocations > 0)
+    if first.revocations == 0 {
+      // It was expelled while it owed the group an answer, and librdkafka does not tell that. Its next commit does.
+      #expect(throws: GroupFenced.self) { try first.source.commit(points(first, "zombie")) }
+      #expect(throws: GroupFenced.self) { try first.source.groupHandle() }
+      first.readers = [:]
+      first.source.restart()
+      #expect(try first.run { $0.readers.count == ($0.source.holdsLead ? 3 : 0) })
+    }
     #expect(first.source.holdsLead != second.source.holdsLead)
     let leader = first.source.holdsLead ? first : second
     #expect(leader.readers.count == 3)

@@ -34,6 +34,7 @@ extension KafkaSource {
     }
     client.health.reached()
     topicProblem = nil
+    if readers.isEmpty { memberOfReaders = KafkaGroupHandle.memberID(client) }
     var starts: [PartitionStart] = []
     var positions: [(topic: String, partition: Int32, offset: Int64)] = []
     for start in wanted {

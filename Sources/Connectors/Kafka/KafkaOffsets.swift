@@ -59,13 +59,26 @@ extension KafkaSource {
     client.health.reached()
   }
 
+  /// Throws unless we are the member that we were when the readers began. Who was expelled in the middle of a rebalance is
+  /// not always told (librdkafka 2.0), and may be a member again, of another name, when others have read and committed.
+  private func confirmMember() throws {
+    guard let member = KafkaGroupHandle.memberID(client) else { throw expelled(nil) }
+    guard let known = memberOfReaders, known != member else {
+      memberOfReaders = member
+      return
+    }
+    throw GroupFenced(
+      "offsets of group \(options.group) were not committed: the group expelled this process, which has joined again",
+      isFinal: false)
+  }
+
   /// Blocks until the group's coordinator has answered, for at most ten seconds.
   public func commit(_ points: [CommitPoint]) throws {
     guard !points.isEmpty else { return }
-    guard KafkaGroupHandle.memberID(client) != nil else { throw expelled(nil) }
+    try confirmMember()
     try confirmCoordinator()
     // Offsets that come without a member are taken by a group that has none, whoever committed since.
-    guard KafkaGroupHandle.memberID(client) != nil else { throw expelled(nil) }
+    try confirmMember()
     let list = KafkaPartitions(points)
     guard let queue = rd_kafka_queue_new(client.handle) else { throw KafkaFailure("out of memory") }
     defer { rd_kafka_queue_destroy(queue) }
@@ -107,6 +120,7 @@ extension KafkaSource {
   }
 
   public func groupHandle() throws -> any ConsumerGroupHandle {
+    try confirmMember()
     guard let handle = KafkaGroupHandle(client, group: options.group) else { throw expelled(nil) }
     return handle
   }

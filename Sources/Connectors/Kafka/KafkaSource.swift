@@ -56,6 +56,8 @@ public final class KafkaSource: LiveSource {
   /// Taken by the group: handed on when the workers have let go of all.
   var revoking: [PartitionIdentity] = []
   var awaitingRelease: Set<PartitionIdentity> = []
+  /// Who we were in the group when the first reader began.
+  var memberOfReaders: String?
   var hasAssignment = false
   private var hadAssignment = false
   private var lastUpkeepNanos: Int64 = 0
