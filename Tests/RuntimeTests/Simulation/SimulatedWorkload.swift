@@ -25,6 +25,8 @@ struct SimulatedWorkload {
   /// Rules that are in one of the two sets only.
   var added: Set<String>
   var removed: Set<String>
+  /// Whether a checkpoint that is lost changes what comes out.
+  var learns: Bool
 
   private static let heads = """
     stream minutes = a | window tumbling 1m by key
@@ -77,6 +79,21 @@ struct SimulatedWorkload {
     ("trace_spans", "metric trace_spans = ended.spans"), ("trace_longest", "metric trace_longest = ended.longest"),
     ("Apart", "alert Apart { on both when n > 2 for 2m keep_firing 2m severity page }"),
   ]
+  /// These know more than open windows tell, which a lost checkpoint takes with it.
+  private static let learning: [(name: String, text: String)] = [
+    ("scores", "metric scores = scored.score"),
+    ("odd", "anomaly odd = minutes | zscore total baseline 6 windows warmup 3 threshold 1.0 smoothing none normalise none cooldown 2"),
+    (
+      "budget",
+      "slo budget { on b by key bad value > 70 objective 90% over 40m burn page when rate > 2 over 6m and 2m }\n"
+        + "metric budget_left = budget.budget_left by key"
+    ),
+  ]
+  private static let learningHeads = """
+    stream scored = minutes | zscore n baseline half_life 5 windows warmup 2 smoothing none normalise none
+
+    """
+
   /// Without these the sources have nothing to do with each other, and one may run before the other has partitions.
   private static let joining: Set<String> = [
     "pair_rows", "pair_total", "pair_other", "lonely_rows", "side_found", "Apart",
@@ -106,7 +123,8 @@ struct SimulatedWorkload {
     }
     self.partitions = partitions
     let apart = data % 4 == 1
-    let all = Self.keyed + (isShared ? [] : Self.global.filter { !apart || !Self.joining.contains($0.name) })
+    learns = !isShared && data % 4 == 2
+    let all = Self.keyed + (learns ? Self.learning : []) + (isShared ? [] : Self.global.filter { !apart || !Self.joining.contains($0.name) })
     var chosen = all.filter { _ in Int.random(in: 0..<3, using: &random) > 0 }
     // Both sources are read, whatever the dice say.
     for name in ["rows", "growth"] where !chosen.contains(where: { $0.name == name }) {
@@ -141,7 +159,7 @@ struct SimulatedWorkload {
         .replacingOccurrences(of: "source \(name) {", with: "source \(name) { kafka \"topic.\(name)\" format json")
         .replacingOccurrences(of: "idle 1h", with: isShared ? "idle 1h partitioned by key" : "idle 1h")
     }
-    return sources.joined() + heads + (isShared ? "" : globalHeads) + rules.map(\.text).joined(separator: "\n")
+    return sources.joined() + heads + learningHeads + (isShared ? "" : globalHeads) + rules.map(\.text).joined(separator: "\n")
   }
 
   private static func payload(_ record: TestRecord, _ prefix: String) -> [UInt8] {

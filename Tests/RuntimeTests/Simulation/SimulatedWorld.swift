@@ -73,8 +73,8 @@ final class SimulatedWorld {
     options.checkpointNanos = Self.stepNanos * Int64(5 + random.upTo(40))
     options.checkpointsKept = 1
     options.assignmentNanos = random.happens(0.5) ? .max / 2 : Self.stepNanos * Int64(1 + random.upTo(20))
-    // Most outlast a disk that does not answer; the others rebuild the state by reading again.
-    if random.happens(0.5) { options.storeWaitNanos = Self.stepNanos * Int64(1 + random.upTo(10)) }
+    // Some outlast a disk that does not answer; the others rebuild the state by reading again, where it can be rebuilt.
+    if !workload.learns, random.happens(0.5) { options.storeWaitNanos = Self.stepNanos * Int64(1 + random.upTo(10)) }
     let number = machine.number
     result.note([.oneWorker, .twoWorkers, .threeWorkers, .fourWorkers][engine.workers - 1])
     let sink: any RecordSink
