@@ -6,30 +6,12 @@ import Testing
 
 /// Joins window by window where a side's window was not evaluated: what is missing must not pass for what is not there.
 @Suite struct JoinWindowTests {
-  private final class Seen: @unchecked Sendable {
-    // @unchecked: a test's one thread.
-    var lines: [String] = []
+  private func rows(_ seen: SeenLines) -> RowCollecting {
+    RowCollecting(
+      seen: seen, line: { "\(($0 + 1) / minute): " + $1[0..<2].joined(separator: " ") }, window: { "\($0 / minute)" })
   }
 
-  private struct Collecting: RowTaskDefinition {
-    let seen: Seen
-    func makeTask(_ context: TaskContext) -> RowTask { Task(seen) }
-    final class Task: RowTask {
-      let seen: Seen
-      init(_ seen: Seen) { self.seen = seen }
-      override func process(_ batch: Batch, _ selection: Selection) {
-        for index in 0..<selection.count {
-          let row = Int(selection.rows[index])
-          let columns = batch.columns[0..<2].map { "\($0[row])" }.joined(separator: " ")
-          seen.lines.append("\((batch.times[row] + 1) / minute): \(columns)")
-        }
-      }
-      override func windowEnded(_ end: Int64) { seen.lines.append("\(end / minute) ended") }
-      override func windowSkipped(_ end: Int64) { seen.lines.append("\(end / minute) skipped") }
-    }
-  }
-
-  private func task(_ kind: Join.Kind, _ seen: Seen) -> KeyedTask {
+  private func task(_ kind: Join.Kind, _ seen: SeenLines) -> KeyedTask {
     let input = GatherInput(
       carried: [.init(slot: 0, type: .int64, identity: "key"), .init(slot: 1, type: .int64, identity: "value")], keys: [0],
       order: [0], dropsNullKeys: false)
@@ -39,7 +21,7 @@ import Testing
       exchange: 0, operatorID: "join", inputs: [input, input], operation: join,
       outputs: [
         GatherOutput(
-          columnTypes: [.int64, .int64], computedSlots: [], rows: RowSet(consumers: [Collecting(seen: seen)]))
+          columnTypes: [.int64, .int64], computedSlots: [], rows: RowSet(consumers: [rows(seen)]))
       ])
     return exchange.makeKeyed(TaskContext(shard: 0, shardCount: 1, batchRows: 16, output: RecordWriter()))
   }
@@ -57,7 +39,7 @@ import Testing
   }
 
   private func lines(_ kind: Join.Kind, advancing: [Int64]) -> [String] {
-    let seen = Seen()
+    let seen = SeenLines()
     let task = task(kind, seen)
     task.accept(rows(1, [(1, 10), (2, 20)], input: 0))
     task.accept(rows(1, [(1, 11)], input: 1))

@@ -47,27 +47,6 @@ private struct Numbering: OrderedOperator {
   }
 }
 
-private final class Seen: @unchecked Sendable {
-  // @unchecked: a test's one thread.
-  var lines: [String] = []
-}
-
-private struct Collecting: RowTaskDefinition {
-  let seen: Seen
-  func makeTask(_ context: TaskContext) -> RowTask { Task(seen) }
-  final class Task: RowTask {
-    let seen: Seen
-    init(_ seen: Seen) { self.seen = seen }
-    override func process(_ batch: Batch, _ selection: Selection) {
-      for index in 0..<selection.count {
-        let row = Int(selection.rows[index])
-        let columns = batch.columns.map { "\($0[row])" }
-        seen.lines.append("\(batch.times[row]) " + columns.joined(separator: " "))
-      }
-    }
-  }
-}
-
 /// One source with all its partitions on the first of some workers, and a shard on each.
 private final class OrderedEngine {
   let contexts: [TaskContext]
@@ -78,7 +57,7 @@ private final class OrderedEngine {
   private let batch: Batch
   private let pool = TextPool()
 
-  init(_ seen: Seen, shards: Int, partitions: Int, batchRows: Int) {
+  init(_ seen: SeenLines, shards: Int, partitions: Int, batchRows: Int) {
     contexts = (0..<shards).map {
       TaskContext(shard: $0, shardCount: shards, batchRows: batchRows, output: RecordWriter())
     }
@@ -86,7 +65,7 @@ private final class OrderedEngine {
     let exchange = OrderedExchange(
       exchange: 0, operatorID: "test", carried: [
         .init(slot: 1, type: .string, identity: "key"), .init(slot: 2, type: .float64, identity: "value"),
-      ], keys: [0], operation: Numbering(), rows: RowSet(consumers: [Collecting(seen: seen)]))
+      ], keys: [0], operation: Numbering(), rows: RowSet(consumers: [RowCollecting(seen: seen) { "\($0) " + $1.joined(separator: " ") }]))
     partial = OrderedPartialTask(exchange, contexts[0])
     keyed = contexts.map { OrderedTask(exchange, $0) }
     watermarks = Array(repeating: beforeAllTime, count: partitions)
@@ -206,7 +185,7 @@ private final class OrderedEngine {
     for seed in 0..<6 {
       var random = SeededRandom(UInt64(seed) &+ 31)
       let steps = Self.steps(&random, partitions: 3)
-      let seen = Seen()
+      let seen = SeenLines()
       let engine = OrderedEngine(seen, shards: shards, partitions: 3, batchRows: 64)
       for step in steps {
         for start in stride(from: 0, to: step.rows.count, by: batchRows) {
@@ -224,7 +203,7 @@ private final class OrderedEngine {
   @Test(arguments: 0..<12) func restoredRunsGoOnUnchanged(_ seed: Int) throws {
     var random = SeededRandom(UInt64(seed) &+ 900)
     let steps = Self.steps(&random, partitions: 3)
-    let seen = Seen()
+    let seen = SeenLines()
     var engine = OrderedEngine(seen, shards: 2, partitions: 3, batchRows: 64)
     for (index, step) in steps.enumerated() {
       engine.feed(step.rows, partition: step.partition)
@@ -259,7 +238,7 @@ private final class OrderedEngine {
   @Test func damagedStateIsRefusedOrReadWhole() throws {
     var random = SeededRandom(7)
     let steps = Self.steps(&random, partitions: 3)
-    let engine = OrderedEngine(Seen(), shards: 1, partitions: 3, batchRows: 64)
+    let engine = OrderedEngine(SeenLines(), shards: 1, partitions: 3, batchRows: 64)
     for step in steps.prefix(20) {
       engine.feed(step.rows, partition: step.partition)
       if step.partition != 2 { engine.progress(step.partition, to: step.watermark) }
@@ -268,7 +247,7 @@ private final class OrderedEngine {
       let writer = StateWriter()
       capture.encode(into: writer)
       for length in stride(from: 0, to: writer.bytes.count, by: 5) {
-        let other = OrderedEngine(Seen(), shards: 1, partitions: 3, batchRows: 64)
+        let other = OrderedEngine(SeenLines(), shards: 1, partitions: 3, batchRows: 64)
         let cut = (isKeyed: isKeyed, partition: partition, bytes: Array(writer.bytes.prefix(length)))
         var isRefused = false
         do { try other.restore([cut], watermarks: engine.watermarks) } catch { isRefused = true }
@@ -277,7 +256,7 @@ private final class OrderedEngine {
       for _ in 0..<500 {
         var bytes = writer.bytes
         bytes[Int.random(in: 0..<bytes.count, using: &random)] ^= 1 << UInt8.random(in: 0..<8, using: &random)
-        let other = OrderedEngine(Seen(), shards: 1, partitions: 3, batchRows: 64)
+        let other = OrderedEngine(SeenLines(), shards: 1, partitions: 3, batchRows: 64)
         do { try other.restore([(isKeyed, partition, bytes)], watermarks: engine.watermarks) } catch { continue }
         for partition in 0..<3 { other.progress(partition, to: afterAllTime) }
       }
