@@ -154,6 +154,18 @@ extension Coordinator {
     return unit.keys.lazy.filter { sharing.contains($0.source) }.compactMap { self.bases[$0]?.name }.first
   }
 
+  /// Where operators that learn have to begin again, until their first checkpoint is stored: with the first row that they saw,
+  /// as if it had not been read, but knowing what has been written. Nil when there was no row.
+  private func firstPoint(_ stand: PartitionStand) -> CommitPoint? {
+    guard stand.firstOffset >= 0 else { return nil }
+    let first = firstResume[key(stand.identity)]
+    var held = stand
+    held.rereadOffset = stand.firstOffset
+    held.resume.watermark = first?.watermark ?? beforeAllTime
+    held.resume.neededSince = first?.neededSince ?? beforeAllTime
+    return held.rereadPoint
+  }
+
   /// While the first checkpoint of a partition is being stored, commits do not pass it: the next one names it, and must not
   /// go back behind what has been committed, since the topic may have let go of that. Reading from further in front than
   /// is needed leads to the same state.

@@ -152,18 +152,6 @@ extension Coordinator {
     return result
   }
 
-  /// Where operators that learn have to begin again, until their first checkpoint is stored: with the first row that they saw,
-  /// as if it had not been read, but knowing what has been written. Nil when there was no row.
-  func firstPoint(_ stand: PartitionStand) -> CommitPoint? {
-    guard stand.firstOffset >= 0 else { return nil }
-    let first = firstResume[key(stand.identity)]
-    var held = stand
-    held.rereadOffset = stand.firstOffset
-    held.resume.watermark = first?.watermark ?? beforeAllTime
-    held.resume.neededSince = first?.neededSince ?? beforeAllTime
-    return held.rereadPoint
-  }
-
   private func start(_ beginning: Beginning, sink: AlignedSink) throws {
     var engineOptions = options.engine
     if options.isShared { engineOptions.workers = 1 }

@@ -294,7 +294,8 @@ class Trial:
             topic: self.brokers.make_topic(topic + self.suffix, count)
             for topic, count in [(EVENTS, partitions), (LAG, 1)]}
         self.traffic = Traffic(self, minutes, rate, options.seed, self.partitions) if traffic else None
-        self.write_rules(across, learning)
+        self.across, self.learning = across, learning
+        self.write_rules()
         self.checkpoints = None
         self.daemon_options = self.options_of_daemons()
 
@@ -312,7 +313,7 @@ class Trial:
         else:
             say(f"{self.name}: logs and records are in {self.directory}")
 
-    def write_rules(self, across, learning):
+    def write_rules(self):
         self.rules = os.path.join(self.directory, "rules")
         os.mkdir(self.rules)
         for separated in [True, False]:
@@ -327,9 +328,9 @@ class Trial:
                 break
         else:
             raise RuntimeError("rulesd check refuses keyed.rules")
-        if across:
+        if self.across:
             shutil.copy(os.path.join(HERE, "across.rules"), self.rules)
-        if learning:
+        if self.learning:
             shutil.copy(os.path.join(HERE, "learning.rules"), self.rules)
 
     def options_of_daemons(self):
@@ -462,8 +463,7 @@ class Trial:
     def is_closed(self, line):
         return json.loads(line)["time"] < self.traffic.end
 
-    @staticmethod
-    def check_sense(expected):
+    def check_sense(self, expected):
         """A trial whose rules say little proves little."""
         parsed = [json.loads(line) for line in expected]
         kinds = collections.Counter(record["type"] for record in parsed)
@@ -473,6 +473,9 @@ class Trial:
         states = {record.get("state") for record in parsed}
         if min(kinds[kind] for kind in ("metric", "alert", "late", "dead_letter")) < 5 or not {"firing", "resolved"} <= states:
             raise RuntimeError(f"the traffic makes too little of something: {dict(kinds)}, {states}")
+        for kind, wanted in [("slo", self.across or self.learning), ("anomaly", self.learning)]:
+            if wanted and not kinds[kind]:
+                raise RuntimeError(f"the traffic makes no record of type {kind}: {dict(kinds)}")
 
 
 def disorder(records):
