@@ -8,8 +8,9 @@ import Runtime
 public final class OrderedPlan {
   /// Among the plan's ordered operators; their exchanges stand behind those of panes.
   let number: Int
-  let input: RowSetPlan
-  let source: SourcePlan
+  // Owned by the plan, and own this through their consumers.
+  unowned let input: RowSetPlan
+  unowned let source: SourcePlan
   /// What is done with the rows at their owner.
   enum Operation {
     case cluster(TypedCluster, messageSlot: Int)

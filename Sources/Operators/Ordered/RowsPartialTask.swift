@@ -17,7 +17,8 @@ final class RowsPane: PanePartial, @unchecked Sendable {
 /// The partition side of an exchange of copied rows. They do not wait here for their order but for the watermark to move,
 /// which is when messages are sent.
 class RowsPartialTask: PartialTask {
-  let context: TaskContext
+  // The context has this among its partial tasks.
+  unowned let context: TaskContext
   private let id: String
   /// By partition, what has not been sent.
   private var pending: [[RowsPane]] = []
