@@ -42,6 +42,9 @@ public struct EngineStatus: Sendable {
   public var recordsByKind: [Int] = []
   public var batches = 0
   public var batchNanos: Int64 = 0
+  /// The longest batch since the barrier of the last checkpoint.
+  public var batchNanosSinceBarrier: Int64 = 0
+  /// The longest batch since the barrier of the checkpoint before the last one.
   public var batchNanosMax: Int64 = 0
   public var queueDepths: [Int] = []
   public var stateKeys = 0
@@ -379,7 +382,8 @@ final class EngineShared: @unchecked Sendable {
       for (rule, own) in part.rules.enumerated() { status.rules[rule] += own }
       status.batches += part.batches
       status.batchNanos += part.batchNanos
-      status.batchNanosMax = max(status.batchNanosMax, part.batchNanosMax)
+      status.batchNanosSinceBarrier = max(status.batchNanosSinceBarrier, part.longestBatch.now)
+      status.batchNanosMax = max(status.batchNanosMax, part.longestBatch.now, part.longestBatch.before)
       status.stateKeys += part.state.keys
       status.stateBytes += part.state.bytes
       for (ordinal, value) in part.partitions { counters[ordinal] = value }

@@ -208,8 +208,9 @@ final class Worker: @unchecked Sendable {
       source.process(partition)
       try progress(partition)
       stats.batches += 1
-      stats.batchNanos += monotonicNanos() - started
-      stats.batchNanosMax = max(stats.batchNanosMax, monotonicNanos() - started)
+      let nanos = monotonicNanos() - started
+      stats.batchNanos += nanos
+      stats.longestBatch.now = max(stats.longestBatch.now, nanos)
       if stats.batches & 15 == 0 { publishStats() }
     case .nothingYet, .caughtUp:
       partition.wasReadable = false
@@ -334,6 +335,10 @@ extension Worker {
     let part = BarrierPart(
       snapshot: snapshot, sections: sections, pauseNanos: monotonicNanos() - alignment.startNanos)
     try engine.merger.arrive(shard: number, partitions: partitions.map(\.ordinal), epoch: request.epoch)
+    if request.captures {
+      stats.longestBatch = (0, stats.longestBatch.now)
+      publishStats()
+    }
     engine.answer(part, worker: number, epoch: request.epoch)
     for partition in partitions {
       let since = engine.committedSince[partition.source]
@@ -439,7 +444,8 @@ extension Worker {
 struct WorkerStats: Sendable {
   var batches = 0
   var batchNanos: Int64 = 0
-  var batchNanosMax: Int64 = 0
+  /// Nanoseconds of the longest batch since the last checkpoint's barrier, and between it and the one before.
+  var longestBatch: (now: Int64, before: Int64) = (0, 0)
   var partitions: [(ordinal: Int, counters: PartitionCounters)] = []
   var state: (keys: Int, bytes: Int) = (0, 0)
   /// By exchange.

@@ -18,7 +18,7 @@ let benchPage = CommandPage(
     .option("windows", "N", "with --detectors: rows of each key; default 30"),
     .option("checkpoints", "DIR", "measure what checkpoints cost, with files and checkpoints in this directory"),
     .option("keys", "N", "with --checkpoints: keys alive; default 1000000; with --detectors 100000"),
-    .option("seconds", "N", "with --checkpoints: how long each run is; default 25"),
+    .option("seconds", "N", "with --checkpoints: how long each run is; default 45"),
     .option("rounds", "N", "with --checkpoints: pairs of runs; default 3"),
     .option("checkpoint-every", "TIME", "with --checkpoints; default 10s"),
     .option("kafka", "BROKERS", "with --serve: these brokers; default a broker inside this process"),
@@ -43,7 +43,7 @@ let benchCommand = Command(benchPage) { arguments, environment in
   if let directory = arguments.text("checkpoints") {
     let bench = CheckpointBench(
       keys: try arguments.integer("keys", 4...100_000_000) ?? 1_000_000,
-      seconds: try arguments.integer("seconds", 1...3_600) ?? 25, rounds: try arguments.integer("rounds", 1...99) ?? 3,
+      seconds: try arguments.integer("seconds", 1...3_600) ?? 45, rounds: try arguments.integer("rounds", 1...99) ?? 3,
       checkpointNanos: try arguments.duration("checkpoint-every") ?? 10_000_000_000, directory: directory)
     try bench.run(environment)
     return .ok

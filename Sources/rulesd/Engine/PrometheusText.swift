@@ -110,7 +110,7 @@ func metricsText(_ board: StatusBoard.Contents, nowNanos: Int64, startNanos: Int
   out.family("rulesd_batch_seconds", "summary", "Time from reading a batch to its last operator.")
   out.sample("rulesd_batch_seconds_sum", [], Double(status.batchNanos) / 1e9)
   out.sample("rulesd_batch_seconds_count", [], Double(status.batches))
-  out.family("rulesd_batch_seconds_max", "gauge", "The longest batch since the engine started.")
+  out.family("rulesd_batch_seconds_max", "gauge", "The longest batch since the checkpoint before the last one.")
   out.sample("rulesd_batch_seconds_max", [], Double(board.status.batchNanosMax) / 1e9)
   out.family("rulesd_state_keys", "gauge", "Keys held by windows, over all operators.")
   out.sample("rulesd_state_keys", [], Double(board.status.stateKeys))
