@@ -79,4 +79,35 @@ static inline int rd_string_equal(rd_string a, rd_string b) {
   return 1;
 }
 
+// How many bytes two strings begin with alike.
+static inline uint32_t rd_shared_prefix(rd_string a, rd_string b) {
+  uint32_t n = a.length < b.length ? a.length : b.length, i = 0;
+  while (i < n && a.data[i] == b.data[i]) i++;
+  return i;
+}
+
+// The eight bytes from `from` on, the first in the highest place, zeros behind the end: words in the order of strings.
+static inline uint64_t rd_lead(rd_string s, uint32_t from) {
+  if (s.length >= from + 8) return __builtin_bswap64(rd_load64(s.data + from));
+  uint64_t word = 0;
+  for (uint32_t i = from; i < s.length; i++) word |= (uint64_t)s.data[i] << (56 - 8 * (i - from));
+  return word;
+}
+
+// Whether a JSON string can hold the bytes as they are: no control character, quote or backslash.
+static inline int rd_is_plain(const uint8_t *data, size_t n) {
+  const uint64_t ones = 0x0101010101010101u, highs = 0x8080808080808080u;
+  size_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    uint64_t word = rd_load64(data + i);
+    uint64_t quote = word ^ (ones * '"'), slash = word ^ (ones * '\\');
+    // A byte below n, or zero, borrows from the byte's highest bit (Mycroft 1987); bytes from 0x80 on are left out.
+    uint64_t found = ((word - ones * 0x20) & ~word) | ((quote - ones) & ~quote) | ((slash - ones) & ~slash);
+    if (found & highs) return 0;
+  }
+  for (; i < n; i++)
+    if (data[i] < 0x20 || data[i] == '"' || data[i] == '\\') return 0;
+  return 1;
+}
+
 #endif

@@ -237,6 +237,7 @@ struct BinStore: ~Copyable {
       }
       return
     }
+    if addRun(theirs, other.pool.base + theirs.offset, to: target) { return }
     // The highest bin first, so that a long run is laid out once.
     var index = Int(theirs.length) - 1
     while index >= 0 {
@@ -244,6 +245,25 @@ struct BinStore: ~Copyable {
       if count > 0 { add(theirs.base + Int32(index), count: count, to: target) }
       index -= 1
     }
+  }
+
+  /// Adds a run to one that reaches at least as far; false, and nothing done, where it does not.
+  private mutating func addRun(_ cell: Cell, _ words: UnsafePointer<UInt32>, to group: Int) -> Bool {
+    let mine = cells[group]
+    guard mine.base != .min else { return false }
+    var first = 0
+    var end = Int(cell.length)
+    while first < end, words[first] == 0 { first += 1 }
+    while end > first, words[end - 1] == 0 { end -= 1 }
+    let shift = Int(cell.base) - Int(mine.base)
+    guard first + shift >= 0, end + shift <= Int(mine.length) else { return false }
+    let counters = pool.base + mine.offset + shift
+    for index in first..<end {
+      let sum = counters[index] &+ words[index]
+      counters[index] = sum < words[index] ? .max : sum
+    }
+    cells.base[group].total &+= cell.total
+    return true
   }
 
   /// Appends bins to a list that has room for them below `listMax`.
@@ -276,10 +296,11 @@ struct BinStore: ~Copyable {
   func bin(atRank rank: Int64, of group: Int) -> Int32 {
     let cell = cells[group]
     if cell.base == .min {
-      var bins: [Int32] = []
-      for index in 0..<Int(cell.length) { bins.append(Int32(bitPattern: pool[cell.offset + index])) }
-      bins.sort()
-      return bins[min(Int(rank), bins.count) - 1]
+      return withUnsafeTemporaryAllocation(of: Int32.self, capacity: Int(Self.listMax)) { bins in
+        let count = Int(cell.length)
+        for index in 0..<count { bins.initializeElement(at: index, to: Int32(bitPattern: pool[cell.offset + index])) }
+        return Self.select(min(Int(rank), count) - 1, of: bins, count: count)
+      }
     }
     var seen: Int64 = 0
     var last: Int32 = cell.base
@@ -291,6 +312,28 @@ struct BinStore: ~Copyable {
       if seen >= rank { return last }
     }
     return last
+  }
+
+  /// The value that would stand at `place` if the first `count` were sorted (Hoare's selection, 1961). Moves them about.
+  private static func select(_ place: Int, of bins: UnsafeMutableBufferPointer<Int32>, count: Int) -> Int32 {
+    var low = 0
+    var high = count - 1
+    while low < high {
+      let pivot = bins[(low + high) / 2]
+      var left = low
+      var right = high
+      while left <= right {
+        while bins[left] < pivot { left += 1 }
+        while bins[right] > pivot { right -= 1 }
+        if left <= right {
+          bins.swapAt(left, right)
+          left += 1
+          right -= 1
+        }
+      }
+      if place <= right { high = right } else if place >= left { low = left } else { break }
+    }
+    return bins[place]
   }
 
   // MARK: Checkpoints

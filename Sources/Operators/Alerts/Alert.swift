@@ -132,7 +132,7 @@ struct AlertRecord {
   }
 
   /// From `,"state"` to the annotations.
-  func append(to bytes: inout [UInt8], condition: String, labels: [UInt8], evidence: [UInt8]) {
+  func append(to bytes: inout some TextOutput & ~Copyable, condition: String, labels: [UInt8], evidence: [UInt8]) {
     switch kind {
     case .pending: bytes.append(json: ",\"state\":\"pending\"")
     case .resolved: bytes.append(json: ",\"state\":\"resolved\"")
@@ -166,8 +166,8 @@ struct AlertRecord {
     bytes.append(json: "\",\"when\":")
     bytes.append(jsonString: condition)
     bytes.append(UInt8(ascii: ","))
-    bytes.append(contentsOf: labels)
+    bytes.append(bytes: labels)
     bytes.append(UInt8(ascii: ","))
-    bytes.append(contentsOf: evidence)
+    bytes.append(bytes: evidence)
   }
 }

@@ -180,7 +180,7 @@ final class AlertRouterTask: KeyedTask {
     let spec = definition.members[member]
     let record = AlertRecord(
       kind, step: alert.notice.step, spec.policy, since: alert.since, fingerprint: alert.fingerprint, suppressor)
-    output.open(origins[member], time: time, windowNanos: spec.windowNanos) { $0.append(contentsOf: key) }
+    output.open(origins[member], time: time, windowNanos: spec.windowNanos) { $0.append(bytes: key) }
     output.append {
       record.append(to: &$0, condition: spec.conditionText, labels: alert.labels, evidence: alert.evidence)
     }
@@ -271,7 +271,7 @@ final class AlertRouterTask: KeyedTask {
   ) {
     let spec = definition.groups[key.group]
     let origin = groupOrigins[key.group]
-    output.open(origin, time: time) { $0.append(contentsOf: key.values) }
+    output.open(origin, time: time) { $0.append(bytes: key.values) }
     output.append { bytes in
       bytes.append(json: ",\"state\":")
       bytes.append(json: firing.isEmpty ? "\"resolved\"" : "\"firing\"")
@@ -309,7 +309,7 @@ final class AlertRouterTask: KeyedTask {
     output.close(origin, time: time)
   }
 
-  private func append(_ member: Int, _ alert: RoutedAlert, isOver: Bool, at time: Int64, to bytes: inout [UInt8]) {
+  private func append(_ member: Int, _ alert: RoutedAlert, isOver: Bool, at time: Int64, to bytes: inout some TextOutput & ~Copyable) {
     let spec = definition.members[member]
     bytes.append(json: "{\"rule\":")
     bytes.append(jsonString: spec.name)
@@ -323,9 +323,9 @@ final class AlertRouterTask: KeyedTask {
     bytes.append(json: "\",\"when\":")
     bytes.append(jsonString: spec.conditionText)
     bytes.append(UInt8(ascii: ","))
-    bytes.append(contentsOf: alert.labels)
+    bytes.append(bytes: alert.labels)
     bytes.append(UInt8(ascii: ","))
-    bytes.append(contentsOf: alert.evidence)
+    bytes.append(bytes: alert.evidence)
     bytes.append(UInt8(ascii: "}"))
   }
 

@@ -184,10 +184,10 @@ final class AlertTask: RowTask {
     let record = AlertRecord(
       kind, step: step, definition.policy, since: instance.state.since, fingerprint: instance.fingerprint, suppressor)
     output.open(origin, time: time, windowNanos: definition.windowNanos) {
-      $0.append(contentsOf: instance.key)
+      $0.append(bytes: instance.key)
       guard definition.isBurn else { return }
       $0.append(0x1F)
-      $0.append(contentsOf: definition.policy.severity(0).utf8)
+      $0.append(utf8: definition.policy.severity(0))
     }
     output.append {
       record.append(to: &$0, condition: definition.conditionText, labels: instance.labels, evidence: instance.evidence)
@@ -288,7 +288,7 @@ final class AlertTask: RowTask {
     return bytes
   }
 
-  private func appendEvidence(_ batch: Batch, _ row: Int, to bytes: inout [UInt8]) {
+  private func appendEvidence(_ batch: Batch, _ row: Int, to bytes: inout some TextOutput & ~Copyable) {
     bytes.append(json: "\"values\":{")
     for (index, value) in definition.values.enumerated() {
       if index > 0 { bytes.append(UInt8(ascii: ",")) }
@@ -302,7 +302,7 @@ final class AlertTask: RowTask {
   }
 
   private func appendTemplates(
-    _ templates: [Template], _ batch: Batch, _ row: Int, continuing: Bool, to bytes: inout [UInt8]
+    _ templates: [Template], _ batch: Batch, _ row: Int, continuing: Bool, to bytes: inout some TextOutput & ~Copyable
   ) {
     for (index, template) in templates.enumerated() {
       if continuing || index > 0 { bytes.append(UInt8(ascii: ",")) }

@@ -3,7 +3,7 @@ import Catalog
 import Runtime
 
 /// Values as text: for people in annotations, for machines in labels and values.
-extension Array where Element == UInt8 {
+extension TextOutput where Self: ~Copyable {
   /// A value as a label or a record's key spells it: plain, in base units (seconds, bytes, fractions of one).
   mutating func appendPlain(_ column: Column, _ row: Int, type: ValueType) {
     switch type {
@@ -12,9 +12,7 @@ extension Array where Element == UInt8 {
     case .timestamp: appendTimestamp(column.ints[row], to: &self)
     case .duration: appendDouble(column.doubles[row] / 1e9)
     case .float, .bytes, .ratio: appendDouble(column.doubles[row])
-    case .string:
-      let text = column.strings[row]
-      append(contentsOf: UnsafeBufferPointer(start: text.data, count: Int(text.length)))
+    case .string: append(string: column.strings[row])
     }
   }
 
@@ -97,7 +95,7 @@ public struct NamedSlot: Sendable, Hashable {
   }
 }
 
-extension Array where Element == UInt8 {
+extension TextOutput where Self: ~Copyable {
   /// The key that orders a record and partitions it on Kafka: the labels' values, `0x1F` between them and
   /// `0x1E` for null, which is another key than the empty string, and must have another id. Texts that hold
   /// such bytes have them escaped by `0x1D`, so that no two label sets are one alert.
@@ -109,16 +107,23 @@ extension Array where Element == UInt8 {
         append(0x1E)
         continue
       }
-      let start = count
-      appendPlain(column, row, type: label.type)
-      if label.type == .string { escapeSeparators(from: start) }
+      if label.type == .string {
+        appendKeyText(column.strings[row])
+      } else {
+        appendPlain(column, row, type: label.type)
+      }
     }
   }
 
-  private mutating func escapeSeparators(from start: Int) {
-    guard self[start...].contains(where: { (0x1D...0x1F).contains($0) }) else { return }
-    let escaped = self[start...].flatMap { (0x1D...0x1F).contains($0) ? [0x1D, $0 ^ 0x40] : [$0] }
-    replaceSubrange(start..., with: escaped)
+  private mutating func appendKeyText(_ text: rd_string) {
+    let bytes = UnsafeBufferPointer(start: text.data, count: Int(text.length))
+    guard let base = bytes.baseAddress else { return }
+    if rd_is_plain(base, bytes.count) != 0 { return append(bytes: base, count: bytes.count) }
+    for byte in bytes {
+      let isSeparator = (0x1D...0x1F).contains(byte)
+      if isSeparator { append(0x1D) }
+      append(isSeparator ? byte ^ 0x40 : byte)
+    }
   }
 
   /// `"name":"value",…` for the labels that are not null; returns whether there was one.
@@ -137,7 +142,7 @@ extension Array where Element == UInt8 {
   }
 }
 
-extension Array where Element == UInt8 {
+extension TextOutput where Self: ~Copyable {
   /// A label's value: always a JSON string.
   mutating func appendLabelValue(_ column: Column, _ row: Int, type: ValueType) {
     if type == .string { return append(jsonString: column.strings[row]) }
@@ -160,10 +165,10 @@ public struct Template: Sendable, Hashable {
     self.parts = parts
   }
 
-  func append(to bytes: inout [UInt8], _ batch: Batch, _ row: Int) {
+  func append(to bytes: inout some TextOutput & ~Copyable, _ batch: Batch, _ row: Int) {
     for part in parts {
       switch part {
-      case .text(let text): bytes.append(contentsOf: text.utf8)
+      case .text(let text): bytes.append(utf8: text)
       case .slot(let slot, let type): bytes.appendReadable(batch.columns[slot], row, type: type)
       }
     }

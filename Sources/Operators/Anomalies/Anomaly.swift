@@ -52,14 +52,14 @@ public struct Anomaly: RowTaskDefinition {
 
 extension Anomaly {
   /// `"labels":{…}`
-  func appendLabels(_ batch: Batch, _ row: Int, to bytes: inout [UInt8]) {
+  func appendLabels(_ batch: Batch, _ row: Int, to bytes: inout some TextOutput & ~Copyable) {
     bytes.append(json: "\"labels\":{")
     _ = bytes.appendLabels(labels, batch, row)
     bytes.append(UInt8(ascii: "}"))
   }
 
   /// `"values":{…}`
-  func appendValues(_ batch: Batch, _ row: Int, to bytes: inout [UInt8]) {
+  func appendValues(_ batch: Batch, _ row: Int, to bytes: inout some TextOutput & ~Copyable) {
     bytes.append(json: "\"values\":{")
     for (index, value) in values.enumerated() {
       if index > 0 { bytes.append(UInt8(ascii: ",")) }
@@ -195,16 +195,16 @@ final class AnomalyTask: RowTask {
   }
 
   private func write(_ state: StaticString, _ episode: Episode, key: [UInt8], time: Int64) {
-    output.open(origin, time: time, windowNanos: definition.windowNanos) { $0.append(contentsOf: key) }
+    output.open(origin, time: time, windowNanos: definition.windowNanos) { $0.append(bytes: key) }
     output.append { bytes in
       bytes.append(json: ",\"state\":\"")
       bytes.append(json: state)
       bytes.append(json: "\",\"since\":")
       bytes.append(jsonTime: episode.since)
       bytes.append(UInt8(ascii: ","))
-      bytes.append(contentsOf: episode.labels)
+      bytes.append(bytes: episode.labels)
       bytes.append(UInt8(ascii: ","))
-      bytes.append(contentsOf: episode.values)
+      bytes.append(bytes: episode.values)
     }
     output.close(origin, time: time)
   }

@@ -115,7 +115,7 @@ final class AbsentTask: RowTask, StatefulTask {
   private func emit(_ unsorted: [Int32], _ end: Int64) {
     guard !unsorted.isEmpty else { return }
     let table = series.table
-    let groups = unsorted.sorted { table.isOrderedBefore(Int($0), Int($1)) }
+    let groups = table.ordered(unsorted)
     for column in columns {
       column.hasNulls = true
       column.validity.update(repeating: 0, count: batch.capacity)

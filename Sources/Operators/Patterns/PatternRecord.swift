@@ -66,8 +66,7 @@ private final class PatternRecordTask: RowTask {
         bytes.append(json: ",\"is_changed\":")
         bytes.append(json: batch.columns[definition.isChanged].bools[row] != 0 ? "true" : "false")
         bytes.append(json: ",\"parameters\":")
-        let list = parameters.strings[row]
-        bytes.append(contentsOf: UnsafeBufferPointer(start: list.data, count: Int(list.length)))
+        bytes.append(string: parameters.strings[row])
         bytes.append(json: "}")
       }
       output.close(origin, time: time)

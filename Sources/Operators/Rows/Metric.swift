@@ -42,14 +42,14 @@ private final class MetricTask: RowTask {
     }
   }
 
-  private func appendLabels(to bytes: inout [UInt8], _ batch: Batch, _ row: Int) {
+  private func appendLabels(to bytes: inout some TextOutput & ~Copyable, _ batch: Batch, _ row: Int) {
     var isFirst = true
     for index in labelHeads.indices {
       let column = batch.columns[definition.labels[index].slot]
       if column.hasNulls, column.validity[row] == 0 { continue }
       if !isFirst { bytes.append(UInt8(ascii: ",")) }
       isFirst = false
-      bytes.append(contentsOf: labelHeads[index])
+      bytes.append(bytes: labelHeads[index])
       bytes.appendLabelValue(column, row, type: definition.labels[index].type)
     }
   }

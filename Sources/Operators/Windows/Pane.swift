@@ -71,17 +71,26 @@ final class Pane: PanePartial, @unchecked Sendable {
 
   /// Adds the groups of another pane, those whose key belongs to `shard`.
   func merge(_ other: Pane, shard: Int, shardCount: Int) {
-    var sources: [Int32] = []
-    var targets: [Int32] = []
-    for group in 0..<other.table.count {
-      let hash = other.table.hash(of: group)
-      if shardCount > 1, KeyGroup.owner(hash, shardCount: shardCount) != shard { continue }
-      sources.append(Int32(group))
-      targets.append(Int32(table.assign(group: group, of: other.table)))
-    }
-    for (mine, theirs) in zip(states, other.states) {
-      mine.ensure(groups: table.count)
-      mine.merge(theirs, sources: sources, targets: targets, count: sources.count)
+    withUnsafeTemporaryAllocation(of: Int32.self, capacity: 2 * other.table.count) { memory in
+      guard let sources = memory.baseAddress else { return }
+      let targets = sources + other.table.count
+      var count = 0
+      for group in 0..<other.table.count {
+        let hash = other.table.hash(of: group)
+        if shardCount > 1, KeyGroup.owner(hash, shardCount: shardCount) != shard { continue }
+        (sources + count).initialize(to: Int32(truncatingIfNeeded: group))
+        (targets + count).initialize(to: Int32(truncatingIfNeeded: table.assign(group: group, of: other.table)))
+        count += 1
+      }
+      let groupCount = table.count
+      for index in calls.indices {
+        calls[index]._withUnsafeGuaranteedRef { mine in
+          other.calls[index]._withUnsafeGuaranteedRef { theirs in
+            mine.ensure(groups: groupCount)
+            mine.merge(theirs, sources: sources, targets: targets, count: count)
+          }
+        }
+      }
     }
     if let theirs = other.lacking { lacking = lacking.map { zip($0, theirs).map { $0 || $1 } } ?? theirs }
   }

@@ -12,11 +12,19 @@ final class PanePartialTask: PartialTask {
   private let scratch: PaneScratch
   /// By partition, what the shards must hear of restored panes before they hear of anything else.
   private var announcements: [Int: [Pane]] = [:]
+  /// By partition, the one of `open` that the last rows went to: most find theirs without a search.
+  private var current = NativeArray<Current>()
   /// Start of the pane of the last row seen.
   private var lastPane: Int64 = 0
   private var droppedRows = 0
   /// What is to be done for each state, in the order of filters, so that each filter is applied once.
   private let steps: ContiguousArray<Step>
+
+  private struct Current: BitwiseCopyable {
+    var start: Int64 = 0
+    /// Kept alive by `open`; forgotten whenever a pane leaves that.
+    var pane: Unmanaged<Pane>?
+  }
 
   private struct Step: BitwiseCopyable {
     var state: Int
@@ -38,7 +46,7 @@ final class PanePartialTask: PartialTask {
 
   override func process(_ batch: Batch, _ selection: Selection) {
     guard selection.count > 0 else { return }
-    while open.count <= batch.partition { open.append([]) }
+    makeRoom(for: batch.partition)
     keys.bind(batch, slots: definition.keySlots)
     keys.hashRows(selection.rows, count: selection.count, into: scratch.hashes)
     let times = batch.times
@@ -107,7 +115,19 @@ final class PanePartialTask: PartialTask {
     _ batch: Batch, rows: UnsafePointer<Int32>, hashes: UnsafePointer<UInt64>, count: Int,
     pane start: Int64
   ) {
+    let known = current[batch.partition]
+    if known.start == start, let pane = known.pane, !pane._withUnsafeGuaranteedRef({ $0.isHeld }) {
+      return pane._withUnsafeGuaranteedRef { add(batch, rows: rows, hashes: hashes, count: count, to: $0) }
+    }
     let pane = openPane(batch.partition, start)
+    current[batch.partition] = Current(start: start, pane: .passUnretained(pane))
+    add(batch, rows: rows, hashes: hashes, count: count, to: pane)
+  }
+
+  @inline(__always)
+  private func add(
+    _ batch: Batch, rows: UnsafePointer<Int32>, hashes: UnsafePointer<UInt64>, count: Int, to pane: Pane
+  ) {
     var rows = rows
     var count = count
     if pane.table.count < definition.keyLimit - count {
@@ -126,7 +146,8 @@ final class PanePartialTask: PartialTask {
     var chosenGroups = UnsafePointer(scratch.groups)
     var chosen = count
     var filter = -1
-    for step in steps {
+    for index in steps.indices {
+      let step = steps[index]
       if step.filter != filter {
         filter = step.filter
         chosen = keep(batch.columns[filter], rows, count)
@@ -177,10 +198,15 @@ final class PanePartialTask: PartialTask {
     return pane
   }
 
+  private func makeRoom(for partition: Int) {
+    while open.count <= partition { open.append([]) }
+    current.grow(to: open.count, filling: Current())
+  }
+
   override func closePanes(
     partition: Int, watermark: Int64, emit: (PanePartial) -> Void
   ) {
-    guard partition < open.count else { return }
+    guard partition < open.count, !open[partition].isEmpty || !announcements.isEmpty else { return }
     if !announcements.isEmpty {
       for announcement in announcements.removeValue(forKey: partition) ?? [] { emit(announcement) }
     }
@@ -190,6 +216,7 @@ final class PanePartialTask: PartialTask {
       let pane = open[partition][place]
       if pane.end <= watermark {
         emit(pane)
+        current[partition].pane = nil
         open[partition].remove(at: place)
       } else {
         if pane.start >= watermark { return }
@@ -236,7 +263,8 @@ final class PanePartialTask: PartialTask {
   func restorePanes(
     _ partition: Int, _ layout: StoredLayout, _ scope: KeyScope, from reader: inout StateReader
   ) throws(StateCorruption) {
-    while open.count <= partition { open.append([]) }
+    makeRoom(for: partition)
+    current[partition].pane = nil
     let count = Int(try reader.integer(UInt32.self))
     for _ in 0..<count { open[partition].restore(try layout.pane(from: &reader), scope, definition) }
     open[partition].sort(by: Pane.isBefore)

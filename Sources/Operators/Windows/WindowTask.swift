@@ -344,9 +344,7 @@ final class WindowEmitter {
 
   private func emitRows(of pane: Pane, end: Int64) {
     let table = pane.table
-    var groups = (0..<Int32(table.count)).map { $0 }
-    groups.sort { table.isOrderedBefore(Int($0), Int($1)) }
-    groups.withUnsafeBufferPointer { groups in
+    table.ordered().withUnsafeBufferPointer { groups in
       guard let base = groups.baseAddress else { return }
       var done = 0
       while done < groups.count {

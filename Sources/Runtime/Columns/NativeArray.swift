@@ -67,6 +67,13 @@ public struct NativeArray<Element: BitwiseCopyable>: ~Copyable {
     count += 1
   }
 
+  /// Copies `count` values behind the last one.
+  public mutating func append(bytes: UnsafePointer<Element>, count added: Int) {
+    if added > capacity - count { reserve(count + added) }
+    (base + count).update(from: bytes, count: added)
+    count += added
+  }
+
   public mutating func removeAll() { count = 0 }
 
   private mutating func reserve(_ wanted: Int) {

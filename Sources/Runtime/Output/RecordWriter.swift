@@ -43,8 +43,9 @@ public final class RecordWriter {
   private(set) var times: [Int64] = []
   /// Records at or before this time were written before a restart and are dropped.
   public var suppressThrough = beforeAllTime
-  private var openStart = 0
-  private var openKeyStart = 0
+  /// The open record and its key.
+  private var text = RecordText()
+  private var key = RecordText()
   /// The text of the last time and window: rows of a window come together.
   private var stamp: (time: Int64, window: Int64, text: [UInt8]) = (.min, .min, [])
 
@@ -60,15 +61,15 @@ public final class RecordWriter {
   /// partitions it on Kafka.
   @inline(__always)
   public func open(
-    _ origin: RecordOrigin, time: Int64?, windowNanos: Int64 = 0, key: (inout [UInt8]) -> Void
+    _ origin: RecordOrigin, time: Int64?, windowNanos: Int64 = 0, key writeKey: (inout RecordText) -> Void
   ) {
-    openStart = pending.bytes.count
-    openKeyStart = pending.keys.count
-    key(&pending.keys)
-    pending.bytes.append(contentsOf: origin.head)
-    guard let time else { return pending.bytes.append(json: "null") }
+    text.removeAll()
+    key.removeAll()
+    writeKey(&key)
+    text.append(bytes: origin.head)
+    guard let time else { return text.append(json: "null") }
     if stamp.time != time || stamp.window != windowNanos { makeStamp(time, windowNanos) }
-    pending.bytes.append(contentsOf: stamp.text)
+    text.append(bytes: stamp.text)
   }
 
   private func makeStamp(_ time: Int64, _ windowNanos: Int64) {
@@ -86,53 +87,42 @@ public final class RecordWriter {
 
   /// Writes members of the open record.
   @inline(__always)
-  public func append(_ write: (inout [UInt8]) -> Void) { write(&pending.bytes) }
+  public func append(_ write: (inout RecordText) -> Void) { write(&text) }
 
   /// Adds the id (a hash of kind, rule, key and time: the same event has the same id in every run) and ends
   /// the record. `orderTime` is its place in the order, where that is not its time.
   public func close(_ origin: RecordOrigin, time: Int64, orderTime: Int64? = nil) {
     let place = orderTime ?? time
-    if place <= suppressThrough, suppressThrough != beforeAllTime {
-      pending.bytes.removeSubrange(openStart...)
-      pending.keys.removeSubrange(openKeyStart...)
-      return
-    }
+    if place <= suppressThrough, suppressThrough != beforeAllTime { return }
     appendIdentity(origin, time: time)
     // Behind the id, which was made without it.
-    let hasOwnKey = pending.keys.count > openKeyStart
-    if !hasOwnKey { pending.keys.append(contentsOf: origin.keyWithoutLabels) }
+    let hasOwnKey = key.count > 0
+    if !hasOwnKey { key.append(bytes: origin.keyWithoutLabels) }
     var entry = OutputBatch.Entry(
-      kind: origin.kind, rule: origin.rule, topic: origin.topic, start: openStart,
-      length: pending.bytes.count - openStart, keyStart: openKeyStart, keyLength: pending.keys.count - openKeyStart)
+      kind: origin.kind, rule: origin.rule, topic: origin.topic, start: pending.bytes.count, length: text.count,
+      keyStart: pending.keys.count, keyLength: key.count)
+    pending.bytes.append(bytes: text.base, count: text.count)
+    pending.keys.append(bytes: key.base, count: key.count)
     entry.hasOwnKey = hasOwnKey
     pending.entries.append(entry)
     times.append(place)
   }
 
   private func appendIdentity(_ origin: RecordOrigin, time: Int64) {
-    let keyHash = pending.keys.withUnsafeBufferPointer { keys in
-      keys.baseAddress.map { rd_hash64($0 + openKeyStart, UInt32(keys.count - openKeyStart)) } ?? 0
-    }
+    let keyHash = rd_hash64(key.base, UInt32(key.count))
     let moment = UInt64(bitPattern: time)
     let first = rd_hash_word(rd_hash_word(origin.seeds.0 ^ keyHash) ^ moment)
     let second = rd_hash_word(rd_hash_word(origin.seeds.1 &+ keyHash) &+ moment)
-    pending.bytes.append(json: ",\"id\":\"")
-    pending.bytes.append(hex: first)
-    pending.bytes.append(hex: second)
-    pending.bytes.append(json: "\"}")
+    text.append(json: ",\"id\":\"")
+    text.append(hex: first)
+    text.append(hex: second)
+    text.append(json: "\"}")
   }
 
   /// Moves out what lies at or before `bound`, sorted by (time, rule, key); equal ones stay in the order in
   /// which they were written.
   func drain(through bound: Int64 = afterAllTime) -> SortedRecords {
-    var order: [Int] = []
-    order.reserveCapacity(times.count)
-    var isSorted = true
-    for index in times.indices where times[index] <= bound {
-      if isSorted, let last = order.last, isBefore(index, last) { isSorted = false }
-      order.append(index)
-    }
-    if !isSorted { order.sort { isBefore($0, $1) || ($0 < $1 && !isBefore($1, $0)) } }
+    let order = RecordOrder.sorted(pending, times, through: bound)
     let records = SortedRecords(batch: pending, times: times, order: order)
     if order.count == times.count {
       // The next advance writes about as much.
@@ -159,11 +149,6 @@ public final class RecordWriter {
     pending = kept
     times = keptTimes
   }
-
-  private func isBefore(_ a: Int, _ b: Int) -> Bool {
-    if times[a] != times[b] { return times[a] < times[b] }
-    return recordIsBefore(pending, pending.entries[a], pending, pending.entries[b])
-  }
 }
 
 extension OutputBatch {
@@ -182,23 +167,6 @@ extension OutputBatch {
     entry.start = start
     entry.keyStart = keyStart
     entries.append(entry)
-  }
-}
-
-/// The order of two records of the same time: by rule, then by key.
-func recordIsBefore(
-  _ a: OutputBatch, _ x: OutputBatch.Entry, _ b: OutputBatch, _ y: OutputBatch.Entry
-) -> Bool {
-  if x.rule != y.rule { return x.rule < y.rule }
-  return a.keys.withUnsafeBufferPointer { a in
-    b.keys.withUnsafeBufferPointer { b in
-      let shared = min(x.ownKeyLength, y.ownKeyLength)
-      guard shared > 0, let p = a.baseAddress, let q = b.baseAddress else {
-        return x.ownKeyLength < y.ownKeyLength
-      }
-      let order = memcmp(p + x.keyStart, q + y.keyStart, shared)
-      return order == 0 ? x.ownKeyLength < y.ownKeyLength : order < 0
-    }
   }
 }
 

@@ -16,7 +16,7 @@ public func floorToMultiple(_ a: Int64, of step: Int64) -> Int64 {
 }
 
 /// Appends a time as RFC 3339 in UTC with milliseconds (rounded down), such as `2026-11-21T03:17:04.250Z`.
-public func appendTimestamp(_ nanos: Int64, to bytes: inout [UInt8]) {
+public func appendTimestamp(_ nanos: Int64, to bytes: inout some TextOutput & ~Copyable) {
   // Any time at all may stand in a record's field: nothing here leaves the range of its type.
   let millisTotal = nanos / 1_000_000 - (nanos % 1_000_000 < 0 ? 1 : 0)
   let dayMillis: Int64 = 86_400_000
@@ -45,7 +45,7 @@ public func formatTimestamp(_ nanos: Int64) -> String {
   return String(decoding: bytes, as: UTF8.self)
 }
 
-private func appendPadded(_ value: Int64, width: Int, to bytes: inout [UInt8]) {
+private func appendPadded(_ value: Int64, width: Int, to bytes: inout some TextOutput & ~Copyable) {
   var divisor: Int64 = 1
   for _ in 1..<width { divisor *= 10 }
   var rest = value

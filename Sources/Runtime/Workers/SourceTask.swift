@@ -204,7 +204,7 @@ final class SourceTask {
   ) {
     let identity = partition.reader.identity
     out.open(origin, time: time) { key in
-      key.append(contentsOf: identity.recordKey)
+      key.append(bytes: identity.recordKey)
       key.append(0x1F)
       key.appendPadded(offset, digits: 19)
     }
@@ -241,13 +241,13 @@ extension PartitionIdentity {
   }
 }
 
-extension Array where Element == UInt8 {
+extension TextOutput where Self: ~Copyable {
   /// Digits with leading zeros, so that the order of texts is the order of numbers. Negative numbers count as
   /// 0.
   mutating func appendPadded(_ value: Int64, digits: Int) {
     let text = String(Swift.max(0, value))
     for _ in 0..<Swift.max(0, digits - text.utf8.count) { append(UInt8(ascii: "0")) }
-    append(contentsOf: text.utf8)
+    append(utf8: text)
   }
 
   /// `,"payload":"…"` with the original bytes, the first `payloadBytesMax` of them. Where some are missing, `length` of

@@ -8,7 +8,7 @@ import Testing
 
   private func records(_ writer: RecordWriter, _ items: [(time: Int64, rule: Int, key: String)]) {
     for item in items {
-      writer.open(Self.origins[item.rule], time: item.time) { $0.append(contentsOf: item.key.utf8) }
+      writer.open(Self.origins[item.rule], time: item.time) { $0.append(utf8: item.key) }
       writer.close(Self.origins[item.rule], time: item.time)
     }
   }
