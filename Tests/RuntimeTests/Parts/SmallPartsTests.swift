@@ -146,6 +146,16 @@ import Testing
       #expect(!table.isOrderedBefore(a, a))
       for b in 0..<a { #expect(table.isOrderedBefore(a, b) != table.isOrderedBefore(b, a)) }
     }
+    // All of them, and some, by the same order.
+    let all = (0..<Int32(table.count)).shuffled(using: &random)
+    for groups in [table.ordered(), table.ordered(Array(all.prefix(20))), table.ordered(all)] {
+      for (before, after) in zip(groups, groups.dropFirst()) {
+        #expect(table.isOrderedBefore(Int(before), Int(after)))
+      }
+    }
+    #expect(Set(table.ordered()) == Set(all))
+    #expect(Set(table.ordered(Array(all.prefix(20)))) == Set(all.prefix(20)))
+    #expect(table.ordered([]) == [])
   }
 }
 
