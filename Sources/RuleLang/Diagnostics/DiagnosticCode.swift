@@ -389,7 +389,8 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
     case .badBurn:
       """
       `burn severity when rate > 14.4 over 1h and 5m or …`: one to four windows a condition, none twice, each a multiple of the time \
-      between two evaluations, no longer than a rolling objective's period nor than 20,160 evaluations; the rate is a number above 0.
+      between two evaluations, no longer than a rolling objective's period nor than 20,160 evaluations; the rate is a number above 0. \
+      `with min_events 100` behind the windows is a floor for this condition alone.
       """
     case .badDetector:
       """

@@ -107,7 +107,16 @@ extension Parser {
     guard take(.over) else { throw unexpected("`over`", hint: Self.burnHint) }
     var windows = [try value()]
     while take(.and) { windows.append(try value()) }
+    var minEvents: ExprSyntax?
+    // `min_events` alone would be the next item of the slo.
+    if kind == .identifier, text(current) == "with" {
+      advance()
+      guard take(.minEvents) else {
+        throw unexpected("`min_events`", hint: "write `rate > 14.4 over 1h and 5m with min_events 100`")
+      }
+      minEvents = try value()
+    }
     return BurnSyntax.Condition(
-      range: range(from: start), isInclusive: isInclusive, rate: rate, windows: windows)
+      range: range(from: start), isInclusive: isInclusive, rate: rate, windows: windows, minEvents: minEvents)
   }
 }

@@ -302,6 +302,8 @@ struct BurnSyntax {
     var isInclusive: Bool
     var rate: ExprSyntax
     var windows: [ExprSyntax]
+    /// `with min_events`; the SLO's own when it is left out.
+    var minEvents: ExprSyntax?
   }
   var severity: NameSyntax
   var conditions: [Condition]
