@@ -367,7 +367,7 @@ private struct Explainer {
         .group, id: "group:\(group.name)", "\(group.name) \(by(group.by))", input: "source:\(router.source.definition.name)",
         rules: [],
         [
-          .list("alerts", router.members.filter { $0.group?.name == group.name }.map(\.definition.name)),
+          .list("alerts", router.alertNames(of: group)),
           .text("wait", duration(group.waitNanos)),
           .text("interval", duration(group.intervalNanos)),
           .text("repeat", group.repeatNanos > 0 ? duration(group.repeatNanos) : ""),

@@ -35,6 +35,11 @@ public final class RouterPlan {
       "group", group.name, of: "group \(group.name) by \(group.by.joined(separator: ", ")) of \(operatorID)")
   }
 
+  /// The names of a group's alerts, each once: those of an slo have one.
+  func alertNames(of group: TypedGroup) -> [String] {
+    distinct(members.filter { $0.group?.name == group.name }.map(\.definition.name))
+  }
+
   fileprivate func member(_ alert: AlertPlan) -> Int {
     if let known = members.firstIndex(where: { $0 === alert }) { return known }
     members.append(alert)
@@ -71,7 +76,7 @@ extension Plan {
     }
     for inhibition in program.inhibitions {
       guard let router = inhibition.targets.first.flatMap({ router(of: alerts[$0]) }) else { continue }
-      let sources = inhibition.sources.map { program.alerts[$0].name }.joined(separator: ", ")
+      let sources = distinct(inhibition.sources.map { program.alerts[$0].name }).joined(separator: ", ")
       for target in inhibition.targets {
         if alerts[target].writes == .everything { alerts[target].writes = .pending }
         alerts[target].inhibitedBy.append(
@@ -103,4 +108,10 @@ extension AlertPlan {
   var loweredMaintenances: [Maintenance] {
     maintenances.map { Maintenance(name: $0.name, schedule: $0.schedule, matchers: $0.matchers) }
   }
+}
+
+/// Each once, in their order.
+func distinct(_ names: [String]) -> [String] {
+  var seen: Set<String> = []
+  return names.filter { seen.insert($0).inserted }
 }

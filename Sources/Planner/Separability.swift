@@ -47,7 +47,7 @@ extension TypedProgram {
         "group \(group.name) is of alerts\(group.by.isEmpty ? "" : " by \(group.by.joined(separator: ", "))")")
     }
     for inhibition in inhibitions {
-      let names = inhibition.targets.map { alerts[$0].name }.joined(separator: ", ")
+      let names = distinct(inhibition.targets.map { alerts[$0].name }).joined(separator: ", ")
       walk.together(
         alerts: inhibition.targets + inhibition.sources, labels: inhibition.equal, place: inhibition.origin,
         rule: names, "the inhibition of \(names) is by \(inhibition.equal.isEmpty ? "no label" : inhibition.equal.joined(separator: ", "))")

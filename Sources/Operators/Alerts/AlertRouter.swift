@@ -27,11 +27,13 @@ public struct AlertRouter: ExchangeDefinition {
     public var reachNanos: Int64
     /// Index among the router's groups.
     public var group: Int?
+    /// See `Alert.isBurn`.
+    public var isBurn: Bool
 
     public init(
       name: String, rule: Int32, operatorID: String, conditionText: String, policy: NotificationPolicy,
       maintenances: [Maintenance], writes: AlertRoute.Writes, hopNanos: Int64, windowNanos: Int64, reachNanos: Int64,
-      group: Int?
+      group: Int?, isBurn: Bool
     ) {
       self.name = name
       self.rule = rule
@@ -44,6 +46,7 @@ public struct AlertRouter: ExchangeDefinition {
       self.windowNanos = windowNanos
       self.reachNanos = reachNanos
       self.group = group
+      self.isBurn = isBurn
     }
   }
 

@@ -35,7 +35,7 @@ final class AlertRouterTask: KeyedTask {
   init(_ definition: AlertRouter, _ context: TaskContext) {
     self.definition = definition
     output = context.output
-    origins = definition.members.map { RecordOrigin(.alert, rule: $0.rule, name: $0.name) }
+    origins = definition.members.map { RecordOrigin($0.isBurn ? .slo : .alert, rule: $0.rule, name: $0.name) }
     groupOrigins = definition.groups.map { RecordOrigin(.alert, rule: $0.rule, name: $0.name) }
     maintenances = definition.members.map { OpenMaintenances($0.maintenances) }
     firing = definition.members.map { _ in [:] }
@@ -180,7 +180,10 @@ final class AlertRouterTask: KeyedTask {
     let spec = definition.members[member]
     let record = AlertRecord(
       kind, step: alert.notice.step, spec.policy, since: alert.since, fingerprint: alert.fingerprint, suppressor)
-    output.open(origins[member], time: time, windowNanos: spec.windowNanos) { $0.append(contentsOf: key) }
+    output.open(origins[member], time: time, windowNanos: spec.windowNanos) {
+      $0.append(contentsOf: key)
+      if spec.isBurn { AlertRecord.appendBurn(spec.policy, to: &$0) }
+    }
     output.append {
       record.append(to: &$0, condition: spec.conditionText, labels: alert.labels, evidence: alert.evidence)
     }

@@ -212,11 +212,11 @@ struct RuleSetParts {
       Facet("repeat", group.repeatNanos == 0 ? "" : Value.duration(Double(group.repeatNanos)).ruleText),
       Facet("limit", String(group.listedMax)),
     ]
-    // That of an alert is part of the alert.
-    if let own = rules.firstIndex(where: { $0.name == name && $0.kind == "alert" }) {
+    // That of an alert is part of the alert, and that of an slo of the slo.
+    if let own = rules.firstIndex(where: { $0.name == name && ["alert", "slo"].contains($0.kind) }) {
       rules[own].facets += facets.map { Facet("group \($0.name)", $0.identity, $0.text) }
     } else {
-      let alerts = router.members.filter { $0.group?.name == name }.map(\.definition.name)
+      let alerts = router.alertNames(of: group)
       rules.append(
         Rule(
           name: name, kind: "group",

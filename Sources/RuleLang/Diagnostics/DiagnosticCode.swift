@@ -204,7 +204,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       The items of a source: kafka, partitioned by, format, time, fields, require, dead_letter, late. Those of an alert: \
       on, when, for, keep_firing, severity, escalate, repeat, group, labels, annotations. Those of a group: alerts, by, wait, \
       interval, repeat, limit. Those of a maintenance window: from, to, every, zone, alerts, matching. Those of an slo: on, by, \
-      good, bad, total, objective, every, min_events, burn, labels, annotations.
+      good, bad, total, objective, every, min_events, burn, group, labels, annotations.
       """
     case .duplicateItem:
       """
@@ -413,7 +413,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
     case .badGrouping:
       """
-      `group` and `inhibit` name alerts of one source, and labels that each of them has. An alert is in one group at most, and \
+      `group` and `inhibit` name alerts or slos of one source, and labels that each of them has. An alert is in one group at most, and \
       no alert inhibits itself, neither directly nor by way of others. `limit` lists 1 to 1,000 alerts.
       """
     case .badMaintenance:

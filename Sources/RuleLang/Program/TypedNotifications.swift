@@ -18,7 +18,7 @@ public struct TypedEscalation: Sendable, Hashable {
 
 /// `group`: alerts that are told of together. See docs/alerts.md.
 public struct TypedGroup: Sendable, Hashable {
-  /// Its own, or that of the alert in which it stands.
+  /// Its own, or that of the alert or slo in which it stands.
   public var name: String
   public var origin: SourceRange
   /// Indexes among the program's alerts; all of one source.

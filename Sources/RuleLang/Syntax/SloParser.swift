@@ -3,7 +3,7 @@ import Catalog
 /// `slo` declarations: each is a stream with one stage behind its `where`.
 extension Parser {
   private static let sloItems: [Keyword] = [
-    .on, .by, .good, .bad, .total, .objective, .every, .minEvents, .burn, .labels, .annotations,
+    .on, .by, .good, .bad, .total, .objective, .every, .minEvents, .burn, .group, .labels, .annotations,
   ]
 
   mutating func slo() throws(SyntaxFailure) -> StreamSyntax {
@@ -78,6 +78,8 @@ extension Parser {
     case .every: slo.step = try value()
     case .minEvents: slo.minEvents = try value()
     case .burn: slo.burns.append(try burn())
+    // An slo has no `repeat` beside it.
+    case .group: slo.group = try ownGroup(slo.name, options: [.wait, .interval, .repeat, .limit])
     case .labels: slo.labels = try templates()
     default: slo.annotations = try templates()
     }

@@ -277,6 +277,8 @@ struct SloSyntax {
   var step: ExprSyntax?
   var minEvents: ExprSyntax?
   var burns: [BurnSyntax] = []
+  /// `group by` in the SLO: of its burn alerts alone.
+  var group: GroupSyntax?
   var labels: [TemplateSyntax] = []
   var annotations: [TemplateSyntax] = []
   var seen: [Keyword: TextRange] = [:]
