@@ -44,7 +44,7 @@ extension Plan {
     }
     var graph = Graph(
       sources: nodes, exchanges: exchanges + orderedExchanges + gatherExchanges + routerExchanges, rules: names,
-      topics: topics, gathered: gatheredFlows)
+      topics: topics, gathered: gatheredFlows + meetingFlows)
     graph.operators = storedOperators
     graph.learns = learns
     return graph
@@ -252,7 +252,7 @@ private final class Lowering {
           name: group.name, operatorID: router.operatorID(of: group), rule: rank(group.name), by: group.by,
           waitNanos: group.waitNanos, intervalNanos: group.intervalNanos, repeatNanos: group.repeatNanos,
           listedMax: group.listedMax)
-      }, inhibitions: router.inhibitions, severities: TypedAlert.severities)
+      }, inhibitions: router.inhibitions, severities: TypedAlert.severities, isMeeting: router.isMeeting)
   }
 
   private func slo(_ slo: SloPlan, _ input: Layout) -> Slo {

@@ -132,6 +132,14 @@ private struct SeparabilityWalk {
   mutating func together(
     alerts: [Int], labels: [String], place: SourceRange, rule: String, _ text: String
   ) {
+    let sources = Set(alerts.map { columns(ofStream: program.alerts[$0].stream).source })
+    if sources.count > 1 {
+      reasons.append(
+        Separability.Reason(
+          rule: rule, kind: "alert", place: place,
+          text: "\(text), of more than one topic, whose partitions need not go together"))
+      return
+    }
     for alert in alerts {
       let stream = program.alerts[alert].stream
       let rows = columns(ofStream: stream)

@@ -1,11 +1,12 @@
 import Catalog
 import Runtime
 
-/// Behind the alerts of a source that depend on one another: decides which of them are inhibited, and puts them into groups.
+/// Behind alerts that depend on one another: decides which of them are inhibited, and puts them into groups.
 ///
 /// One shard owns it, and hears of changes of state alone; it stands one level behind the last windows of the source, so that
-/// when the watermark has passed an evaluation there, the state of every alert at that time is known. What it says is told
-/// in event time: at the evaluations of each alert, and of a group when its waits are over.
+/// when the watermark has passed an evaluation there, the state of every alert at that time is known. Alerts of several sources
+/// meet in a flow of the router's own, whose watermark is the least of theirs: that is known there too, and who lags is waited for.
+/// What it says is told in event time: at the evaluations of each alert, and of a group when its waits are over.
 public struct AlertRouter: ExchangeDefinition {
   /// The owner of all that it keeps.
   static let ownerHash: UInt64 = 0
@@ -101,10 +102,12 @@ public struct AlertRouter: ExchangeDefinition {
   public var inhibitions: [Inhibition]
   /// Severities, the worst first: a group is as bad as the worst of its alerts.
   public var severities: [String]
+  /// Whether its members have event times of their own.
+  public var isMeeting: Bool
 
   public init(
     exchange: Int, operatorID: String, members: [Member], groups: [Group], inhibitions: [Inhibition],
-    severities: [String]
+    severities: [String], isMeeting: Bool = false
   ) {
     self.exchange = exchange
     self.operatorID = operatorID
@@ -112,6 +115,7 @@ public struct AlertRouter: ExchangeDefinition {
     self.groups = groups
     self.inhibitions = inhibitions
     self.severities = severities
+    self.isMeeting = isMeeting
   }
 
   public func makePartial(_ context: TaskContext) -> PartialTask { PartialTask() }

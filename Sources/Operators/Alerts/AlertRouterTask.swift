@@ -337,7 +337,13 @@ final class AlertRouterTask: KeyedTask {
   override func neededSince(watermark: Int64) -> Int64 {
     var needed = groups.values.reduce(watermark) { min($0, $1.neededSince) }
     for alerts in firing { for alert in alerts.values { needed = min(needed, alert.neededSince) } }
-    return needed
+    return min(needed, arrivalsNeededSince ?? needed)
+  }
+
+  /// An alert may have fired and been resolved while the router waits for another source.
+  override var arrivalsNeededSince: Int64? {
+    guard definition.isMeeting else { return nil }
+    return waiting.map { $0.since - definition.members[$0.alert].reachNanos }.min()
   }
 
   override var stateSize: (keys: Int, bytes: Int) {

@@ -69,6 +69,7 @@ extension Checker {
     }
     for case let group? in sloSyntax.map(\.group) { check(group, &groupOf) }
     checkInhibitions()
+    checkMeetings()
     for maintenance in syntax.maintenances { check(maintenance) }
   }
 
@@ -117,7 +118,7 @@ extension Checker {
   }
 
   /// Whose event time an alert has: that of a source, or that of a join or trace and the stream it stands in.
-  private enum Timeline: Equatable {
+  private enum Timeline: Hashable {
     case source(Int)
     case gathered(Int)
   }
@@ -133,23 +134,8 @@ extension Checker {
     }
   }
 
-  private func name(of timeline: Timeline) -> String {
-    switch timeline {
-    case .source(let source): program.sources[source].name
-    case .gathered(let stream): program.streams[stream].name
-    }
-  }
-
-  /// Reports labels that an alert lacks, and alerts of another source than the first one's.
-  private func checkTogether(_ alerts: [NamedAlerts], labels names: [NameSyntax], _ what: String) {
-    guard let first = alerts.first else { return }
-    for alert in alerts.dropFirst() where timeline(of: alert.first) != timeline(of: first.first) {
-      reporter.report(
-        .badGrouping, "`\(alert.name.text)` reads another source than `\(first.name.text)`", at: alert.name.range,
-        "of `\(name(of: timeline(of: alert.first)))`",
-        context: [(first.name.range, "of `\(name(of: timeline(of: first.first)))`")],
-        hint: "each source, and each join or trace, has its own event time; \(what) puts together alerts of one")
-    }
+  /// Reports labels that an alert lacks.
+  private func checkLabels(_ alerts: [NamedAlerts], _ names: [NameSyntax]) {
     for name in names {
       guard let lacking = alerts.first(where: { !labels(of: $0.first).contains(name.text) }) else { continue }
       let known = labels(of: lacking.first)
@@ -160,6 +146,29 @@ extension Checker {
           : reporter.closest(to: name.text, among: known).map { "did you mean `\($0)`?" }
             ?? "its labels: \(known.joined(separator: ", "))")
     }
+  }
+
+  /// Where alerts of several event times come together they have a time of their own, of which a commit has room for as many as
+  /// of joins.
+  private func checkMeetings() {
+    var timelines = program.alerts.indices.map { [timeline(of: $0)] as Set }
+    var leader = Array(program.alerts.indices)
+    func find(_ alert: Int) -> Int { leader[alert] == alert ? alert : find(leader[alert]) }
+    for tied in program.groups.map(\.alerts) + program.inhibitions.map({ $0.targets + $0.sources }) {
+      for alert in tied.dropFirst() {
+        let (from, to) = (find(alert), find(tied[0]))
+        timelines[to].formUnion(timelines[from])
+        leader[from] = to
+      }
+    }
+    let meetings = Set(program.alerts.indices.filter { leader[$0] == $0 && timelines[$0].count > 1 }.map { timelines[$0] })
+    guard meetings.count + gatherings > Self.gatheringsMax, let last = syntax.groups.last?.name.range ?? syntax.inhibitions.last?.range
+    else { return }
+    reporter.report(
+      .badGrouping,
+      "alerts of different sources come together in \(meetings.count) ways, and there are \(gatherings) stages that join or put "
+        + "traces together: at most \(Self.gatheringsMax) in all", at: last,
+      hint: "put alerts of the same sources into groups; those count once")
   }
 
   private func checkDistinct(_ names: [NameSyntax], _ what: String) {
@@ -193,7 +202,7 @@ extension Checker {
       }
     }
     let members = alerts(group.alerts).compactMap { $0 }
-    checkTogether(members, labels: group.by, "a group")
+    checkLabels(members, group.by)
     for member in members {
       if let other = groupOf[member.first] {
         reporter.report(
@@ -235,7 +244,7 @@ extension Checker {
       checkDistinct(inhibition.sources, "alert")
       checkDistinct(inhibition.equal, "label")
       let all = (targets + sources).compactMap { $0 }
-      checkTogether(all, labels: inhibition.equal, "an inhibition")
+      checkLabels(all, inhibition.equal)
       var isSound = all.count == targets.count + sources.count
       for case let source? in sources {
         for case let target? in targets {

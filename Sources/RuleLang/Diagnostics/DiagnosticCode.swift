@@ -413,8 +413,9 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
     case .badGrouping:
       """
-      `group` and `inhibit` name alerts or slos of one source, and labels that each of them has. An alert is in one group at most, and \
-      no alert inhibits itself, neither directly nor by way of others. `limit` lists 1 to 1,000 alerts.
+      `group` and `inhibit` name alerts or slos, and labels that each of them has. An alert is in one group at most, and \
+      no alert inhibits itself, neither directly nor by way of others. `limit` lists 1 to 1,000 alerts. Sources may come together \
+      in at most 64 ways, in groups, inhibitions and joins.
       """
     case .badMaintenance:
       """
