@@ -12,7 +12,9 @@ import Testing
 /// - what is kept: as if the new rules had always been there, byte for byte where the rule did not change;
 /// - windows that begin again: nothing until the first whole one, which comes within the gap that the plan names, and from
 ///   then on as if they had always been there;
-/// - alerts: the reports of a slow reference (`PromisedAlert`) that is kept, or starts empty, as the plan says;
+/// - alerts, burn alerts among them: the reports of a slow reference (`PromisedAlert`) that is kept, or starts empty, as the
+///   plan says;
+/// - detectors, anomalies and budgets that begin anew: as if the rows had begun with the first whole window;
 /// - what is gone: silence.
 @Suite struct PromiseTests {
   /// What was seen of all changes together; a test in which nothing is at stake proves nothing.
@@ -23,12 +25,10 @@ import Testing
     mutating func note(_ what: String, _ count: Int = 1) { happened[what, default: 0] += count }
   }
 
-  /// Changes to rules whose output has no reference here: detectors, burn rates, groups. What keeps their state over restarts and
-  /// other rules is tested with them (`DetectorTests`, `AlertRoutingTests`, `ResumeTests`); what `plan` says of them, by
-  /// `ChangeCaseTests`.
+  /// Changes to rules whose output has no reference here: groups and inhibitions. What keeps their state over restarts and
+  /// other rules is tested with them (`AlertRoutingTests`, `ResumeTests`); what `plan` says of them, by `ChangeCaseTests`.
   private static let withoutReference: Set<String> = [
-    "detector_input.case", "detector_option.case", "notifications.case", "slo_condition.case", "group_sources.case", "slo_group.case", "slo_min_events.case",
-    "slo_objective.case",
+    "notifications.case", "group_sources.case", "slo_group.case",
   ]
 
   @Test func whatPlanPromisesHappens() async {
@@ -64,7 +64,8 @@ import Testing
       #expect((total.happened["operators \(fate.rawValue)"] ?? 0) > 0, "no operator with state was \(fate.rawValue)")
     }
     for what in ["metrics that go on", "metrics that begin again", "alerts that go on", "alerts that start anew",
-      "alerts active at the change, kept", "alerts active at the change, not kept"]
+      "alerts active at the change, kept", "alerts active at the change, not kept", "burn alerts that go on",
+      "slo rules that a past would have changed", "anomaly rules that a past would have changed"]
     {
       #expect((total.happened[what] ?? 0) > 0, "none: \(what)")
     }
@@ -185,10 +186,13 @@ struct PromisedChange {
         seen.note("rules over a source that is new")
         continue
       }
-      if let alert = new.alerts.first(where: { $0.name == rule.name }) {
-        checkAlert(alert, rule, own, windows, &failures, &seen)
-      } else {
+      let alerts = new.alerts.filter { $0.name == rule.name }
+      if beginsAnew(rule) {
+        checkBeginning(rule, own, windows, &failures, &seen)
+      } else if alerts.isEmpty {
         checkMetric(rule, own, windows, &failures, &seen)
+      } else {
+        for alert in alerts { checkAlert(alert, rule, own, windows, &failures, &seen) }
       }
       problems += failures.map { "\(rule.kind) \(rule.name): \($0)" }
     }
@@ -203,6 +207,45 @@ struct PromisedChange {
   }
 
   private func isWhole(_ windows: [RuleSetChange.Window]) -> Bool { windows.allSatisfy { $0.start == .goesOn } }
+
+  /// Whether what a rule has learnt or counted over windows is gone: a detector's baseline, an open anomaly, an slo's counts.
+  private func beginsAnew(_ rule: RuleSetChange.Rule) -> Bool {
+    change.operators.contains {
+      $0.rules.contains(rule.name) && ["detector", "anomaly", "slo"].contains($0.kind) && ![.kept, .dropped].contains($0.fate)
+    }
+  }
+
+  /// It writes what the new rules write over rows that begin with the first whole window, byte for byte.
+  private func checkBeginning(
+    _ rule: RuleSetChange.Rule, _ own: [WrittenRecord], _ windows: [RuleSetChange.Window], _ failures: inout [String],
+    _ seen: inout PromiseTests.Seen
+  ) {
+    guard let hop = windows.map(\.hopNanos).min() else { return failures.append("the plan names no windows for it") }
+    seen.note("\(rule.kind) rules that begin anew")
+    if own.isEmpty { failures.append("nothing is ever written") }
+    var nearest: String?
+    for waking in wakings(windows, hop: hop) {
+      guard let all = try? PromiseWorld.output(new, input.from(waking - hop)) else {
+        return failures.append("the new rules alone fail")
+      }
+      let due = all.filter { $0.rule == rule.name }.map(\.line)
+      guard let other = Set(due).symmetricDifference(own.map(\.line)).min() ?? (due.count == own.count ? nil : "twice") else {
+        if Set(due) != Set(always.filter { $0.rule == rule.name && $0.time > barrier }.map(\.line)) {
+          seen.note("\(rule.kind) rules that a past would have changed")
+        }
+        return
+      }
+      nearest = nearest ?? other
+    }
+    failures.append("not as if it had begun at the change: \(nearest ?? "")")
+  }
+
+  /// The ends of windows of which one is the first that is evaluated.
+  private func wakings(_ windows: [RuleSetChange.Window], hop: Int64) -> [Int64] {
+    let first = (barrier / hop + 1) * hop
+    if isWhole(windows) { return [first] }
+    return Array(stride(from: first, through: input.front + (windows.map(\.gapNanos).max() ?? 0), by: Int64.Stride(hop)))
+  }
 
   private func checkMetric(
     _ rule: RuleSetChange.Rule, _ own: [WrittenRecord], _ windows: [RuleSetChange.Window], _ failures: inout [String],
@@ -242,11 +285,14 @@ struct PromisedChange {
     _ alert: TypedAlert, _ rule: RuleSetChange.Rule, _ own: [WrittenRecord], _ windows: [RuleSetChange.Window],
     _ failures: inout [String], _ seen: inout PromiseTests.Seen
   ) {
-    let before = old.alerts.first { $0.name == alert.name }
+    let isBurn = alert.burn != nil
+    let before = old.alerts.first { $0.name == alert.name && (!isBurn || $0.severity == alert.severity) }
     // Label sets go by the keys: what rules add to them may change under an alert that stays.
     let added = Set((alert.labels + (before?.labels ?? [])).map(\.name))
     func reports(_ records: [WrittenRecord]) -> [PromisedAlert.Report] {
-      records.filter { $0.rule == alert.name && $0.kind == "alert" }.map { record in
+      records.filter {
+        $0.rule == alert.name && $0.kind == (isBurn ? "slo" : "alert") && (!isBurn || $0.severity == alert.severity)
+      }.map { record in
         PromisedAlert.Report(
           time: record.time, state: record.state,
           labels: record.labels.filter { label in !added.contains { label.hasPrefix("\($0)=") } })
@@ -257,15 +303,18 @@ struct PromisedChange {
       failures.append("its condition is never true")
       return
     }
-    guard let hop = windows.first(where: { $0.sizeNanos == size })?.hopNanos else {
+    // A burn alert's record shows its burn window.
+    guard let hop = isBurn ? windows.map(\.hopNanos).min() : windows.first(where: { $0.sizeNanos == size })?.hopNanos else {
       failures.append("the plan names no window of \(size) ns for it")
       return
     }
-    let isKept = change.operators.contains { $0.kind == "alert" && $0.rules == [alert.name] && $0.fate == .kept }
-    let first = (barrier / hop + 1) * hop
+    let isKept = change.operators.contains {
+      $0.kind == "alert" && $0.rules == [alert.name] && $0.fate == .kept
+        && (!isBurn || $0.id.hasPrefix("burn:\(alert.name).\(alert.severity):"))
+    }
     let gap = windows.map(\.gapNanos).max() ?? 0
-    var wakings = [first]
-    if !isWhole(windows) { wakings = Array(stride(from: first, through: input.front + gap, by: Int64.Stride(hop))) }
+    let wakings = wakings(windows, hop: hop)
+    let first = wakings[0]
     let got = reports(own).sorted()
     var nearest: [PromisedAlert.Report] = []
     for waking in wakings {
@@ -278,6 +327,7 @@ struct PromisedChange {
       }
       if waking == first {
         seen.note(isKept ? "alerts that go on" : "alerts that start anew")
+        if isBurn { seen.note(isKept ? "burn alerts that go on" : "burn alerts that start anew") }
         var had = PromisedAlert(before ?? alert)
         let past = PromisedAlert.Truth(reports(oldTruth))
         for time in stride(from: PromiseInput.start / hop * hop, to: first, by: Int64.Stride(hop)) {
