@@ -95,7 +95,13 @@ final class AlertRouterTask: KeyedTask {
     let member = event.alert
     let known = firing[member][event.key]
     switch event.kind {
-    case .announcement where known != nil: return
+    case .announcement where known != nil:
+      // A group that is new, or that begins anew, has not seen it begin to fire.
+      if let known, let group = groupKey(member, known),
+        groups[group]?.alerts.keys.contains(RoutedKey(member: member, key: event.key)) != true
+      {
+        join(member, event.key, known, at: event.time)
+      }
     case .update, .announcement:
       if known != nil {
         firing[member][event.key]?.evidence = event.evidence

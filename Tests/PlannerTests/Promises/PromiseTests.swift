@@ -14,6 +14,7 @@ import Testing
 ///   then on as if they had always been there;
 /// - alerts, burn alerts among them: the reports of a slow reference (`PromisedAlert`) that is kept, or starts empty, as the
 ///   plan says;
+/// - alerts that groups, inhibitions and maintenance decide of: what another slow reference tells (`PromisedTelling`);
 /// - detectors, anomalies and budgets that begin anew: as if the rows had begun with the first whole window;
 /// - what is gone: silence.
 @Suite struct PromiseTests {
@@ -25,16 +26,9 @@ import Testing
     mutating func note(_ what: String, _ count: Int = 1) { happened[what, default: 0] += count }
   }
 
-  /// Changes to rules whose output has no reference here: groups and inhibitions. What keeps their state over restarts and
-  /// other rules is tested with them (`AlertRoutingTests`, `ResumeTests`); what `plan` says of them, by `ChangeCaseTests`.
-  private static let withoutReference: Set<String> = [
-    "notifications.case", "group_sources.case", "slo_group.case",
-  ]
-
   @Test func whatPlanPromisesHappens() async {
-    #expect(Self.withoutReference.isSubset(of: ChangeCaseTests.names))
     let total = await withTaskGroup(of: Seen.self) { group in
-      for (number, name) in ChangeCaseTests.names.enumerated() where !Self.withoutReference.contains(name) {
+      for (number, name) in ChangeCaseTests.names.enumerated() {
         for isReversed in [false, true] {
           group.addTask {
             var seen = Seen()
@@ -65,7 +59,8 @@ import Testing
     }
     for what in ["metrics that go on", "metrics that begin again", "alerts that go on", "alerts that start anew",
       "alerts active at the change, kept", "alerts active at the change, not kept", "burn alerts that go on",
-      "slo rules that a past would have changed", "anomaly rules that a past would have changed"]
+      "groups that go on", "groups that begin anew",
+      "groups' records", "slo rules that a past would have changed", "anomaly rules that a past would have changed"]
     {
       #expect((total.happened[what] ?? 0) > 0, "none: \(what)")
     }
@@ -80,7 +75,7 @@ struct PromisedChange {
   private let input: PromiseInput
   /// What the new rules write that were always there.
   private let always: [WrittenRecord]
-  /// What alerts report without `for` and `keep_firing`.
+  /// What alerts report without `for` and `keep_firing`, and each by itself.
   private let oldTruth: [WrittenRecord]
   private let newTruth: [WrittenRecord]
   /// Rules over sources that nobody read before.
@@ -108,7 +103,12 @@ struct PromisedChange {
     for index in program.alerts.indices {
       program.alerts[index].forNanos = 0
       program.alerts[index].keepFiringNanos = 0
+      program.alerts[index].escalations = []
+      program.alerts[index].repeatNanos = 0
     }
+    program.groups = []
+    program.inhibitions = []
+    program.maintenances = []
     return program
   }
 
@@ -150,7 +150,8 @@ struct PromisedChange {
       let had = before[part.replaces ?? part.id] ?? 0
       switch part.fate {
       case .kept, .partlyKept:
-        claim(had == 0 || (after[part.id] ?? 0) > 0, "its \(had) keys are gone")
+        // What a router knows the alerts know as well: those that nothing ties any more leave it.
+        claim(had == 0 || part.kind == "router" || (after[part.id] ?? 0) > 0, "its \(had) keys are gone")
       case .rebuilt, .new:
         claim(before[part.id] == nil, "it was there before")
         let keys = after[part.id] ?? 0
@@ -187,7 +188,9 @@ struct PromisedChange {
         continue
       }
       let alerts = new.alerts.filter { $0.name == rule.name }
-      if beginsAnew(rule) {
+      if isTied, !alerts.isEmpty || rule.kind == "group" {
+        // All together, below.
+      } else if beginsAnew(rule) {
         checkBeginning(rule, own, windows, &failures, &seen)
       } else if alerts.isEmpty {
         checkMetric(rule, own, windows, &failures, &seen)
@@ -195,6 +198,69 @@ struct PromisedChange {
         for alert in alerts { checkAlert(alert, rule, own, windows, &failures, &seen) }
       }
       problems += failures.map { "\(rule.kind) \(rule.name): \($0)" }
+    }
+    if isTied { checkTelling(output, &problems, &seen) }
+  }
+
+  // MARK: Alerts that others decide of
+
+  private var isTied: Bool {
+    [old, new].contains { !$0.groups.isEmpty || !$0.inhibitions.isEmpty || !$0.maintenances.isEmpty }
+  }
+
+  /// All that alerts and groups write is what the reference says that goes on with what the plan promises to keep.
+  private func checkTelling(_ output: [WrittenRecord], _ problems: inout [String], _ seen: inout PromiseTests.Seen) {
+    let windows = change.operators.flatMap(\.windows)
+    guard let hop = windows.map(\.hopNanos).min(), windows.allSatisfy({ $0.hopNanos == hop && $0.start == .goesOn }) else {
+      return problems.append("the reference takes alerts of one hop, whose windows go on")
+    }
+    func truths(_ program: TypedProgram, _ records: [WrittenRecord]) -> [String: PromisedAlert.Truth] {
+      var truths: [String: PromisedAlert.Truth] = [:]
+      for alert in program.alerts {
+        truths[PromisedTelling.id(alert)] = PromisedAlert.Truth(
+          records.filter { $0.rule == alert.name && (alert.burn == nil || $0.severity == alert.severity) }.map {
+            PromisedAlert.Report(time: $0.time, state: $0.state, labels: $0.labels)
+          })
+      }
+      return truths
+    }
+    let (past, future) = (truths(old, oldTruth), truths(new, newTruth))
+    let first = (barrier / hop + 1) * hop
+    var telling = PromisedTelling(old)
+    for time in stride(from: PromiseInput.start / hop * hop, to: first, by: Int64.Stride(hop)) {
+      _ = telling.evaluate(at: time) { past[PromisedTelling.id($0)]?.at(time) ?? [] }
+    }
+    let kept = change.operators.filter { $0.fate == .kept }
+    let alerts = new.alerts.filter { alert in
+      kept.contains {
+        $0.rules == [alert.name]
+          && $0.id.hasPrefix(alert.burn == nil ? "alert:\(alert.name):" : "burn:\(alert.name).\(alert.severity):")
+      }
+    }
+    let groups = new.groups.filter { group in kept.contains { $0.id.hasPrefix("group:\(group.name):") } }.map(\.name)
+    telling.adopt(new, alerts: Set(alerts.map(PromisedTelling.id)), groups: Set(groups))
+    var due: [PromisedTelling.Told] = []
+    let end = future.values.compactMap(\.last).max() ?? first
+    for time in stride(from: first, through: end + 4 * 3_600_000_000_000, by: Int64.Stride(hop)) {
+      due += telling.evaluate(at: time) { future[PromisedTelling.id($0)]?.at(time) ?? [] }
+    }
+    do {
+      let rules = Set(new.alerts.map(\.name) + new.groups.map(\.name))
+      let told = try output.filter { rules.contains($0.rule) && ["alert", "slo"].contains($0.kind) }.map { try PromisedTelling.Told($0) }
+      for rule in rules.sorted() {
+        let (wanted, got) = (due.filter { $0.rule == rule }.sorted(), told.filter { $0.rule == rule }.sorted())
+        if wanted == got {
+          seen.note("told of as promised", got.count)
+          seen.note(new.groups.contains { $0.name == rule } ? "groups' records" : "records of alerts that others decide of", got.count)
+          continue
+        }
+        let wrong = zip(wanted, got).first { $0 != $1 }
+        problems.append(
+          "\(rule): expected \(wrong.map { "\($0.0)" } ?? "\(wanted.count) records"), got \(wrong.map { "\($0.1)" } ?? "\(got.count)")")
+      }
+    } catch { problems.append("\(error)") }
+    for group in new.groups where old.groups.contains(where: { $0.name == group.name }) {
+      seen.note("groups that \(groups.contains(group.name) ? "go on" : "begin anew")")
     }
   }
 
