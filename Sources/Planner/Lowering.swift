@@ -243,7 +243,7 @@ private final class Lowering {
         AlertRouter.Member(
           name: alert.definition.name, rule: rank(alert.definition.name), operatorID: alert.operatorID,
           conditionText: alert.definition.conditionText, policy: alert.policy, maintenances: alert.loweredMaintenances,
-          writes: alert.writes, hopNanos: alert.hopNanos, windowNanos: alert.windowNanos, reachNanos: alert.reachNanos,
+          writes: alert.writes, forNanos: alert.definition.forNanos, hopNanos: alert.hopNanos, windowNanos: alert.windowNanos, reachNanos: alert.reachNanos,
           group: alert.group.flatMap { group in router.groups.firstIndex { $0.name == group.name } },
           isBurn: alert.definition.burn != nil)
       },

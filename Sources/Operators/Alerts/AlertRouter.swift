@@ -21,6 +21,8 @@ public struct AlertRouter: ExchangeDefinition {
     public var policy: NotificationPolicy
     public var maintenances: [Maintenance]
     public var writes: AlertRoute.Writes
+    /// How long it must be true to fire.
+    public var forNanos: Int64
     /// How often it is evaluated.
     public var hopNanos: Int64
     public var windowNanos: Int64
@@ -33,7 +35,7 @@ public struct AlertRouter: ExchangeDefinition {
 
     public init(
       name: String, rule: Int32, operatorID: String, conditionText: String, policy: NotificationPolicy,
-      maintenances: [Maintenance], writes: AlertRoute.Writes, hopNanos: Int64, windowNanos: Int64, reachNanos: Int64,
+      maintenances: [Maintenance], writes: AlertRoute.Writes, forNanos: Int64, hopNanos: Int64, windowNanos: Int64, reachNanos: Int64,
       group: Int?, isBurn: Bool
     ) {
       self.name = name
@@ -43,6 +45,7 @@ public struct AlertRouter: ExchangeDefinition {
       self.policy = policy
       self.maintenances = maintenances
       self.writes = writes
+      self.forNanos = forNanos
       self.hopNanos = hopNanos
       self.windowNanos = windowNanos
       self.reachNanos = reachNanos

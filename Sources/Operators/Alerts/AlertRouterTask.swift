@@ -343,13 +343,12 @@ final class AlertRouterTask: KeyedTask {
   override func neededSince(watermark: Int64) -> Int64 {
     var needed = groups.values.reduce(watermark) { min($0, $1.neededSince) }
     for alerts in firing { for alert in alerts.values { needed = min(needed, alert.neededSince) } }
-    return min(needed, arrivalsNeededSince ?? needed)
-  }
-
-  /// An alert may have fired and been resolved while the router waits for another source.
-  override var arrivalsNeededSince: Int64? {
-    guard definition.isMeeting else { return nil }
-    return waiting.map { $0.since - definition.members[$0.alert].reachNanos }.min()
+    guard definition.isMeeting else { return needed }
+    // While the router waits for another source, an alert may fire and be resolved of which its own source then knows nothing. It fires
+    // behind this watermark, so it has been true for no longer before it than it waits to fire. Not what has arrived decides: a
+    // commit would go back behind one before it.
+    let slack = definition.members.map { $0.forNanos + $0.hopNanos + $0.reachNanos }.max() ?? 0
+    return min(needed, watermark <= slack ? min(watermark, 0) : watermark - slack)
   }
 
   override var stateSize: (keys: Int, bytes: Int) {

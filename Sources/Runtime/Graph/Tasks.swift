@@ -112,9 +112,6 @@ open class KeyedTask {
   open func advance(to watermark: Int64) {}
   /// No row older than this is needed any more once `advance(to: watermark)` has returned.
   open func neededSince(watermark: Int64) -> Int64 { watermark }
-  /// Since when rows are needed to make again what waits for the flow's watermark, where the flow that it came from may know
-  /// nothing of it any more.
-  open var arrivalsNeededSince: Int64? { nil }
   /// Rows that were not kept because a limit of the operator was reached.
   open var rowsOverLimit: Int { 0 }
   /// Where the exchange resumes: rows before `time` are missing, so windows that start earlier must not be emitted.

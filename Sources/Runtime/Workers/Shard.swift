@@ -109,15 +109,7 @@ final class FlowShard {
     try advance(level: 0, to: combined)
   }
 
-  func accept(exchange: Int, _ rows: RowsChunk) {
-    guard let task = taskByExchange[exchange] else { return }
-    task.accept(rows)
-    guard isCommitted, let since = task.arrivalsNeededSince else { return }
-    // What a commit names now was said when the watermark came to it, before this arrived.
-    for index in points.indices {
-      points[index].neededSince = max(min(points[index].neededSince, since), needsFloor)
-    }
-  }
+  func accept(exchange: Int, _ rows: RowsChunk) { taskByExchange[exchange]?.accept(rows) }
 
   func accept(level: Int, from sender: Int, watermark: Int64) throws {
     guard level < levels else { return }
