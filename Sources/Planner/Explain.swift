@@ -363,17 +363,21 @@ private struct Explainer {
   /// Groups hang on the source whose alerts they put together.
   fileprivate mutating func add(_ router: RouterPlan) {
     for group in router.groups {
-      _ = add(
+      let node = add(
         .group, id: "group:\(group.name)", "\(group.name) \(by(group.by))", input: "source:\(router.source.definition.name)",
         rules: [],
         [
-          .list("alerts", router.members.filter { $0.group?.name == group.name }.map(\.definition.name)),
+          .list("alerts", router.alertNames(of: group)),
+          .list("waits_for", router.isMeeting ? distinct(router.sources.map(\.definition.name)) : []),
           .text("wait", duration(group.waitNanos)),
           .text("interval", duration(group.intervalNanos)),
           .text("repeat", group.repeatNanos > 0 ? duration(group.repeatNanos) : ""),
           .number("lists", group.listedMax),
           .text("state", "an entry for each group with an alert that fires, until all are over and told of"),
         ])
+      for other in distinct(router.sources.map(\.definition.name)) where other != router.source.definition.name {
+        others.append(("source:\(other)", node))
+      }
     }
   }
 

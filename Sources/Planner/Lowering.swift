@@ -44,7 +44,7 @@ extension Plan {
     }
     var graph = Graph(
       sources: nodes, exchanges: exchanges + orderedExchanges + gatherExchanges + routerExchanges, rules: names,
-      topics: topics, gathered: gatheredFlows)
+      topics: topics, gathered: gatheredFlows + meetingFlows)
     graph.operators = storedOperators
     graph.learns = learns
     return graph
@@ -243,15 +243,16 @@ private final class Lowering {
         AlertRouter.Member(
           name: alert.definition.name, rule: rank(alert.definition.name), operatorID: alert.operatorID,
           conditionText: alert.definition.conditionText, policy: alert.policy, maintenances: alert.loweredMaintenances,
-          writes: alert.writes, hopNanos: alert.hopNanos, windowNanos: alert.windowNanos, reachNanos: alert.reachNanos,
-          group: alert.group.flatMap { group in router.groups.firstIndex { $0.name == group.name } })
+          writes: alert.writes, forNanos: alert.definition.forNanos, hopNanos: alert.hopNanos, windowNanos: alert.windowNanos, reachNanos: alert.reachNanos,
+          group: alert.group.flatMap { group in router.groups.firstIndex { $0.name == group.name } },
+          isBurn: alert.definition.burn != nil)
       },
       groups: router.groups.map { group in
         AlertRouter.Group(
           name: group.name, operatorID: router.operatorID(of: group), rule: rank(group.name), by: group.by,
           waitNanos: group.waitNanos, intervalNanos: group.intervalNanos, repeatNanos: group.repeatNanos,
           listedMax: group.listedMax)
-      }, inhibitions: router.inhibitions, severities: TypedAlert.severities)
+      }, inhibitions: router.inhibitions, severities: TypedAlert.severities, isMeeting: router.isMeeting)
   }
 
   private func slo(_ slo: SloPlan, _ input: Layout) -> Slo {

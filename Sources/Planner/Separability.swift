@@ -47,7 +47,7 @@ extension TypedProgram {
         "group \(group.name) is of alerts\(group.by.isEmpty ? "" : " by \(group.by.joined(separator: ", "))")")
     }
     for inhibition in inhibitions {
-      let names = inhibition.targets.map { alerts[$0].name }.joined(separator: ", ")
+      let names = distinct(inhibition.targets.map { alerts[$0].name }).joined(separator: ", ")
       walk.together(
         alerts: inhibition.targets + inhibition.sources, labels: inhibition.equal, place: inhibition.origin,
         rule: names, "the inhibition of \(names) is by \(inhibition.equal.isEmpty ? "no label" : inhibition.equal.joined(separator: ", "))")
@@ -132,6 +132,14 @@ private struct SeparabilityWalk {
   mutating func together(
     alerts: [Int], labels: [String], place: SourceRange, rule: String, _ text: String
   ) {
+    let sources = Set(alerts.map { columns(ofStream: program.alerts[$0].stream).source })
+    if sources.count > 1 {
+      reasons.append(
+        Separability.Reason(
+          rule: rule, kind: "alert", place: place,
+          text: "\(text), of more than one topic, whose partitions need not go together"))
+      return
+    }
     for alert in alerts {
       let stream = program.alerts[alert].stream
       let rows = columns(ofStream: stream)

@@ -160,7 +160,7 @@ extension RouterPlan {
   /// What the router itself knows the alerts know as well: no rule loses anything with it.
   fileprivate var stored: [StoredOperator] {
     let own = StoredOperator(
-      id: operatorID, kind: "router", summary: "alerts over \(source.definition.name) that others depend on", rules: [])
+      id: operatorID, kind: "router", summary: "alerts over \(sourceText) that others depend on", rules: [])
     return [own]
       + groups.map { group in
         let by = group.by.isEmpty ? "" : " by \(group.by.joined(separator: ", "))"

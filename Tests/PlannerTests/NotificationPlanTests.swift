@@ -57,4 +57,53 @@ import Testing
     #expect(inhibition.text.contains("inhibition of Slow") && inhibition.text.contains("not by service"), "\(inhibition.text)")
     #expect(try !program(rules("by service", "")).separability.isSeparable)
   }
+
+  // MARK: Several sources
+
+  private func meeting(_ more: String = "") -> String {
+    """
+    source calls { kafka "calls"  partitioned by callee  time ts  fields { ts: timestamp(ms), callee: string, failed: bool } }
+    source probes { kafka "probes"  partitioned by target  time ts  fields { ts: timestamp(ms), target: string, ok: bool } }
+    stream minutes = calls | window tumbling 1m by callee | aggregate failures = count(where failed)
+    stream hours = minutes | window tumbling 1h by callee | aggregate failures = max(failures)
+    stream checks = probes | window tumbling 1m by target | aggregate failures = count(where not ok)
+    alert Failing { on minutes when failures > 5 }
+    alert FailingLong { on hours when failures > 5 }
+    alert Down { on checks when failures > 0 }
+    alert Lonely { on checks when failures > 9 }
+    alert Other { on minutes when failures > 9 }
+    \(more)
+    """
+  }
+
+  /// The router has a flow of its own behind the levels at which its alerts stand, and only alerts that are tied to another
+  /// source are in it.
+  @Test func alertsOfSeveralSourcesMeetInAFlow() throws {
+    let rules = meeting("group All { alerts Failing, FailingLong, Down }  \ngroup Near { alerts Lonely by target }\ninhibit Other when Failing")
+    let graph = buildPlan(try program(rules)).lower()
+    let flow = try #require(graph.flows.last)
+    #expect(graph.flows.count == 3 && flow.sources.isEmpty && flow.name.hasPrefix("alerts-"))
+    #expect(Set(flow.inputs) == [.init(flow: 0, level: 0), .init(flow: 0, level: 1), .init(flow: 1, level: 0)])
+    let routers = graph.exchanges.filter { $0.definition is AlertRouter }
+    #expect(routers.map(\.flow).sorted() == [1, 2])
+    let members = try #require(routers.first { $0.flow == 2 }?.definition as? AlertRouter).members.map(\.name)
+    #expect(Set(members) == ["Failing", "FailingLong", "Down", "Other"], "what an inhibition ties to the group comes along")
+    // The same alerts in whatever order, with other rules beside: the same flow.
+    let reordered = buildPlan(
+      try program(meeting("inhibit Lonely when FailingLong\ngroup Near { alerts Down, Other }"))).lower()
+    #expect(reordered.flows.last?.name == flow.name)
+  }
+
+  @Test func explainSaysWhoIsWaitedFor() throws {
+    let text = buildPlan(try program(meeting("group All { alerts Failing, Down }"))).explanation.text(.none)
+    #expect(text.contains("waits for: calls, probes"), "\(text)")
+    #expect(text.contains("also reads [source:probes]"), "\(text)")
+  }
+
+  /// Partitions of two topics need not go together.
+  @Test func daemonsCannotShareThem() throws {
+    #expect(try program(meeting()).separability.isSeparable)
+    let text = try program(meeting("group All { alerts Failing, Down }")).separability.text
+    #expect(text.contains("group All is of alerts, of more than one topic"), "\(text)")
+  }
 }

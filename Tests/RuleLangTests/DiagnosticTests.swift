@@ -26,6 +26,27 @@ import Testing
     }
   }
 
+  /// A commit has room for so many event times of joins and of alerts that come together; groups of the same sources share one.
+  @Test func sourcesComeTogetherInSoManyWays() {
+    func rules(_ pairs: ArraySlice<(Int, Int)>) -> String {
+      var text = ""
+      for source in 0..<12 {
+        text += "source s\(source) { time ts fields { ts: timestamp(ms) } }\n"
+        text += "stream m\(source) = s\(source) | window tumbling 1m | aggregate n = count()\n"
+      }
+      for (number, pair) in pairs.enumerated() {
+        text += "alert A\(number) { on m\(pair.0) when n > \(number) }\nalert B\(number) { on m\(pair.1) when n > \(number) }\n"
+        text += "group G\(number) { alerts A\(number), B\(number) }\n"
+      }
+      return text
+    }
+    let pairs = (0..<12).flatMap { a in (a + 1..<12).map { (a, $0) } }
+    #expect(compile(rules(pairs[..<64])).program != nil)
+    #expect(compile(rules((pairs[..<64] + pairs[..<10])[...])).program != nil)
+    let report = rendered(rules(pairs[..<65]))
+    #expect(report.contains("error[E0510]: alerts of different sources come together in 65 ways"), "\(report)")
+  }
+
   /// The marker `^` in the line below says where the label must land, counted in characters.
   @Test(arguments: [
     ("let a = 5 parsecs\n          ^", "\n"),

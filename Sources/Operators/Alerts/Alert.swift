@@ -131,6 +131,12 @@ struct AlertRecord {
     self.suppressor = suppressor
   }
 
+  /// What tells the records of an SLO's severities apart, which have one name: behind the key.
+  static func appendBurn(_ policy: NotificationPolicy, to key: inout some TextOutput & ~Copyable) {
+    key.append(0x1F)
+    key.append(utf8: policy.severity(0))
+  }
+
   /// From `,"state"` to the annotations.
   func append(to bytes: inout some TextOutput & ~Copyable, condition: String, labels: [UInt8], evidence: [UInt8]) {
     switch kind {

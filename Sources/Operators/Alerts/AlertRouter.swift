@@ -1,11 +1,12 @@
 import Catalog
 import Runtime
 
-/// Behind the alerts of a source that depend on one another: decides which of them are inhibited, and puts them into groups.
+/// Behind alerts that depend on one another: decides which of them are inhibited, and puts them into groups.
 ///
 /// One shard owns it, and hears of changes of state alone; it stands one level behind the last windows of the source, so that
-/// when the watermark has passed an evaluation there, the state of every alert at that time is known. What it says is told
-/// in event time: at the evaluations of each alert, and of a group when its waits are over.
+/// when the watermark has passed an evaluation there, the state of every alert at that time is known. Alerts of several sources
+/// meet in a flow of the router's own, whose watermark is the least of theirs: that is known there too, and who lags is waited for.
+/// What it says is told in event time: at the evaluations of each alert, and of a group when its waits are over.
 public struct AlertRouter: ExchangeDefinition {
   /// The owner of all that it keeps.
   static let ownerHash: UInt64 = 0
@@ -20,6 +21,8 @@ public struct AlertRouter: ExchangeDefinition {
     public var policy: NotificationPolicy
     public var maintenances: [Maintenance]
     public var writes: AlertRoute.Writes
+    /// How long it must be true to fire.
+    public var forNanos: Int64
     /// How often it is evaluated.
     public var hopNanos: Int64
     public var windowNanos: Int64
@@ -27,11 +30,13 @@ public struct AlertRouter: ExchangeDefinition {
     public var reachNanos: Int64
     /// Index among the router's groups.
     public var group: Int?
+    /// See `Alert.isBurn`.
+    public var isBurn: Bool
 
     public init(
       name: String, rule: Int32, operatorID: String, conditionText: String, policy: NotificationPolicy,
-      maintenances: [Maintenance], writes: AlertRoute.Writes, hopNanos: Int64, windowNanos: Int64, reachNanos: Int64,
-      group: Int?
+      maintenances: [Maintenance], writes: AlertRoute.Writes, forNanos: Int64, hopNanos: Int64, windowNanos: Int64, reachNanos: Int64,
+      group: Int?, isBurn: Bool
     ) {
       self.name = name
       self.rule = rule
@@ -40,10 +45,12 @@ public struct AlertRouter: ExchangeDefinition {
       self.policy = policy
       self.maintenances = maintenances
       self.writes = writes
+      self.forNanos = forNanos
       self.hopNanos = hopNanos
       self.windowNanos = windowNanos
       self.reachNanos = reachNanos
       self.group = group
+      self.isBurn = isBurn
     }
   }
 
@@ -98,10 +105,12 @@ public struct AlertRouter: ExchangeDefinition {
   public var inhibitions: [Inhibition]
   /// Severities, the worst first: a group is as bad as the worst of its alerts.
   public var severities: [String]
+  /// Whether its members have event times of their own.
+  public var isMeeting: Bool
 
   public init(
     exchange: Int, operatorID: String, members: [Member], groups: [Group], inhibitions: [Inhibition],
-    severities: [String]
+    severities: [String], isMeeting: Bool = false
   ) {
     self.exchange = exchange
     self.operatorID = operatorID
@@ -109,6 +118,7 @@ public struct AlertRouter: ExchangeDefinition {
     self.groups = groups
     self.inhibitions = inhibitions
     self.severities = severities
+    self.isMeeting = isMeeting
   }
 
   public func makePartial(_ context: TaskContext) -> PartialTask { PartialTask() }

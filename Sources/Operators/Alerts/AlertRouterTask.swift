@@ -35,7 +35,7 @@ final class AlertRouterTask: KeyedTask {
   init(_ definition: AlertRouter, _ context: TaskContext) {
     self.definition = definition
     output = context.output
-    origins = definition.members.map { RecordOrigin(.alert, rule: $0.rule, name: $0.name) }
+    origins = definition.members.map { RecordOrigin($0.isBurn ? .slo : .alert, rule: $0.rule, name: $0.name) }
     groupOrigins = definition.groups.map { RecordOrigin(.alert, rule: $0.rule, name: $0.name) }
     maintenances = definition.members.map { OpenMaintenances($0.maintenances) }
     firing = definition.members.map { _ in [:] }
@@ -95,7 +95,13 @@ final class AlertRouterTask: KeyedTask {
     let member = event.alert
     let known = firing[member][event.key]
     switch event.kind {
-    case .announcement where known != nil: return
+    case .announcement where known != nil:
+      // A group that is new, or that begins anew, has not seen it begin to fire.
+      if let known, let group = groupKey(member, known),
+        groups[group]?.alerts.keys.contains(RoutedKey(member: member, key: event.key)) != true
+      {
+        join(member, event.key, known, at: event.time)
+      }
     case .update, .announcement:
       if known != nil {
         firing[member][event.key]?.evidence = event.evidence
@@ -180,7 +186,10 @@ final class AlertRouterTask: KeyedTask {
     let spec = definition.members[member]
     let record = AlertRecord(
       kind, step: alert.notice.step, spec.policy, since: alert.since, fingerprint: alert.fingerprint, suppressor)
-    output.open(origins[member], time: time, windowNanos: spec.windowNanos) { $0.append(bytes: key) }
+    output.open(origins[member], time: time, windowNanos: spec.windowNanos) {
+      $0.append(bytes: key)
+      if spec.isBurn { AlertRecord.appendBurn(spec.policy, to: &$0) }
+    }
     output.append {
       record.append(to: &$0, condition: spec.conditionText, labels: alert.labels, evidence: alert.evidence)
     }
@@ -334,7 +343,12 @@ final class AlertRouterTask: KeyedTask {
   override func neededSince(watermark: Int64) -> Int64 {
     var needed = groups.values.reduce(watermark) { min($0, $1.neededSince) }
     for alerts in firing { for alert in alerts.values { needed = min(needed, alert.neededSince) } }
-    return needed
+    guard definition.isMeeting else { return needed }
+    // While the router waits for another source, an alert may fire and be resolved of which its own source then knows nothing. It fires
+    // behind this watermark, so it has been true for no longer before it than it waits to fire. Not what has arrived decides: a
+    // commit would go back behind one before it.
+    let slack = definition.members.map { $0.forNanos + $0.hopNanos + $0.reachNanos }.max() ?? 0
+    return min(needed, watermark <= slack ? min(watermark, 0) : watermark - slack)
   }
 
   override var stateSize: (keys: Int, bytes: Int) {

@@ -185,9 +185,7 @@ final class AlertTask: RowTask {
       kind, step: step, definition.policy, since: instance.state.since, fingerprint: instance.fingerprint, suppressor)
     output.open(origin, time: time, windowNanos: definition.windowNanos) {
       $0.append(bytes: instance.key)
-      guard definition.isBurn else { return }
-      $0.append(0x1F)
-      $0.append(utf8: definition.policy.severity(0))
+      if definition.isBurn { AlertRecord.appendBurn(definition.policy, to: &$0) }
     }
     output.append {
       record.append(to: &$0, condition: definition.conditionText, labels: instance.labels, evidence: instance.evidence)

@@ -64,7 +64,7 @@ struct RuleSetParts {
       let source = router.source.definition.name
       operators.append(
         Operator(
-          id: router.operatorID, kind: "router", title: "router of alerts over \(source)", facets: [], deepFacets: [],
+          id: router.operatorID, kind: "router", title: "router of alerts over \(router.sourceText)", facets: [], deepFacets: [],
           source: source, sourceFacets: [], below: nil, level: 0, family: 1, rules: [], states: [], windows: []))
       for group in router.groups { add(group, router) }
     }
@@ -204,19 +204,21 @@ struct RuleSetParts {
   private mutating func add(_ group: TypedGroup, _ router: RouterPlan) {
     let name = group.name
     let by = Facet("by", group.by.joined(separator: ", "))
+    // Where alerts of another source come to it, what it knows belongs to another time.
+    let times = Facet("event time of", router.isMeeting ? router.operatorID : "", router.isMeeting ? router.sourceText : "")
     let source = router.source.definition
     let facets = [
-      by,
+      by, times,
       Facet("wait", Value.duration(Double(group.waitNanos)).ruleText),
       Facet("interval", Value.duration(Double(group.intervalNanos)).ruleText),
       Facet("repeat", group.repeatNanos == 0 ? "" : Value.duration(Double(group.repeatNanos)).ruleText),
       Facet("limit", String(group.listedMax)),
     ]
-    // That of an alert is part of the alert.
-    if let own = rules.firstIndex(where: { $0.name == name && $0.kind == "alert" }) {
+    // That of an alert is part of the alert, and that of an slo of the slo.
+    if let own = rules.firstIndex(where: { $0.name == name && ["alert", "slo"].contains($0.kind) }) {
       rules[own].facets += facets.map { Facet("group \($0.name)", $0.identity, $0.text) }
     } else {
-      let alerts = router.members.filter { $0.group?.name == name }.map(\.definition.name)
+      let alerts = router.alertNames(of: group)
       rules.append(
         Rule(
           name: name, kind: "group",
@@ -226,7 +228,7 @@ struct RuleSetParts {
     operators.append(
       Operator(
         id: router.operatorID(of: group), kind: "group",
-        title: "group \(name)", facets: [by], deepFacets: [], source: source.name, sourceFacets: [], below: nil, level: 0,
+        title: "group \(name)", facets: [by, times], deepFacets: [], source: source.name, sourceFacets: [], below: nil, level: 0,
         family: 1, rules: [name], states: [], windows: []))
   }
 

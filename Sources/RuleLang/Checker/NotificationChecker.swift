@@ -55,6 +55,11 @@ extension Checker {
   mutating func checkNotifications() {
     checkUnique(syntax.alerts.map(\.name) + syntax.groups.map(\.name), "alert")
     checkUnique(syntax.maintenances.map(\.name), "maintenance window")
+    for group in syntax.groups {
+      if let slo = sloSyntax.first(where: { $0.name.text == group.name.text }) {
+        duplicate(group.name, "rule", first: slo.name.range)
+      }
+    }
     var groupOf: [Int: NameSyntax] = [:]
     for group in syntax.groups { check(group, &groupOf) }
     for alert in syntax.alerts {
@@ -62,20 +67,47 @@ extension Checker {
       if let again = alert.repeatEvery { group.options[.repeat] = again }
       check(group, &groupOf)
     }
+    for case let group? in sloSyntax.map(\.group) { check(group, &groupOf) }
     checkInhibitions()
+    checkMeetings()
     for maintenance in syntax.maintenances { check(maintenance) }
   }
 
-  /// The places of alerts in the program. Nil for one that is unknown, which is reported, and for one that has errors.
-  private func alerts(_ names: [NameSyntax]) -> [Int?] {
-    names.map { name in
-      if let index = program.alerts.firstIndex(where: { $0.name == name.text && $0.burn == nil }) { return index }
-      if !syntax.alerts.contains(where: { $0.name.text == name.text }) {
+  private var sloSyntax: [SloSyntax] {
+    syntax.streams.compactMap { if case .slo(let slo)? = $0.stages.last { slo } else { nil } }
+  }
+
+  /// An alert by its name, or the burn alerts of an SLO, which are one for each severity and of one stream and labels. Places in
+  /// the program.
+  private struct NamedAlerts {
+    var name: NameSyntax
+    var first: Int
+    var all: [Int]
+  }
+
+  /// Nil for one that is unknown, which is reported, and for one that has errors.
+  private func alerts(_ names: [NameSyntax]) -> [NamedAlerts?] {
+    let slos = sloSyntax
+    return names.map { name in
+      let isAlert = syntax.alerts.contains { $0.name.text == name.text }
+      let slo = slos.first { $0.name.text == name.text }
+      if isAlert, let slo {
+        reporter.report(
+          .badGrouping, "`\(name.text)` is an alert and an slo", at: name.range,
+          context: [(slo.name.range, "the slo")], hint: "which of them is meant nobody can tell: rename one")
+        return nil
+      }
+      if !isAlert, slo == nil {
         reporter.report(
           .badGrouping, "unknown alert `\(name.text)`", at: name.range,
-          hint: reporter.closest(to: name.text, among: syntax.alerts.map(\.name.text)).map { "did you mean `\($0)`?" })
+          hint: reporter.closest(to: name.text, among: syntax.alerts.map(\.name.text) + slos.map(\.name.text)).map {
+            "did you mean `\($0)`?"
+          })
       }
-      return nil
+      let found = program.alerts.indices.filter {
+        program.alerts[$0].name == name.text && (program.alerts[$0].burn == nil) == isAlert
+      }
+      return found.first.map { NamedAlerts(name: name, first: $0, all: isAlert ? [$0] : found) }
     }
   }
 
@@ -86,7 +118,7 @@ extension Checker {
   }
 
   /// Whose event time an alert has: that of a source, or that of a join or trace and the stream it stands in.
-  private enum Timeline: Equatable {
+  private enum Timeline: Hashable {
     case source(Int)
     case gathered(Int)
   }
@@ -102,26 +134,11 @@ extension Checker {
     }
   }
 
-  private func name(of timeline: Timeline) -> String {
-    switch timeline {
-    case .source(let source): program.sources[source].name
-    case .gathered(let stream): program.streams[stream].name
-    }
-  }
-
-  /// Reports labels that an alert lacks, and alerts of another source than the first one's.
-  private func checkTogether(_ alerts: [(name: NameSyntax, index: Int)], labels names: [NameSyntax], _ what: String) {
-    guard let first = alerts.first else { return }
-    for alert in alerts.dropFirst() where timeline(of: alert.index) != timeline(of: first.index) {
-      reporter.report(
-        .badGrouping, "`\(alert.name.text)` reads another source than `\(first.name.text)`", at: alert.name.range,
-        "of `\(name(of: timeline(of: alert.index)))`",
-        context: [(first.name.range, "of `\(name(of: timeline(of: first.index)))`")],
-        hint: "each source, and each join or trace, has its own event time; \(what) puts together alerts of one")
-    }
+  /// Reports labels that an alert lacks.
+  private func checkLabels(_ alerts: [NamedAlerts], _ names: [NameSyntax]) {
     for name in names {
-      guard let lacking = alerts.first(where: { !labels(of: $0.index).contains(name.text) }) else { continue }
-      let known = labels(of: lacking.index)
+      guard let lacking = alerts.first(where: { !labels(of: $0.first).contains(name.text) }) else { continue }
+      let known = labels(of: lacking.first)
       reporter.report(
         .badGrouping, "`\(lacking.name.text)` has no label `\(name.text)`", at: name.range,
         hint: known.isEmpty
@@ -129,6 +146,29 @@ extension Checker {
           : reporter.closest(to: name.text, among: known).map { "did you mean `\($0)`?" }
             ?? "its labels: \(known.joined(separator: ", "))")
     }
+  }
+
+  /// Where alerts of several event times come together they have a time of their own, of which a commit has room for as many as
+  /// of joins.
+  private func checkMeetings() {
+    var timelines = program.alerts.indices.map { [timeline(of: $0)] as Set }
+    var leader = Array(program.alerts.indices)
+    func find(_ alert: Int) -> Int { leader[alert] == alert ? alert : find(leader[alert]) }
+    for tied in program.groups.map(\.alerts) + program.inhibitions.map({ $0.targets + $0.sources }) {
+      for alert in tied.dropFirst() {
+        let (from, to) = (find(alert), find(tied[0]))
+        timelines[to].formUnion(timelines[from])
+        leader[from] = to
+      }
+    }
+    let meetings = Set(program.alerts.indices.filter { leader[$0] == $0 && timelines[$0].count > 1 }.map { timelines[$0] })
+    guard meetings.count + gatherings > Self.gatheringsMax, let last = syntax.groups.last?.name.range ?? syntax.inhibitions.last?.range
+    else { return }
+    reporter.report(
+      .badGrouping,
+      "alerts of different sources come together in \(meetings.count) ways, and there are \(gatherings) stages that join or put "
+        + "traces together: at most \(Self.gatheringsMax) in all", at: last,
+      hint: "put alerts of the same sources into groups; those count once")
   }
 
   private func checkDistinct(_ names: [NameSyntax], _ what: String) {
@@ -161,26 +201,25 @@ extension Checker {
           .badGrouping, "`limit` is how many alerts a record lists: 1 to \(Self.alertsListedMax)", at: limit.range)
       }
     }
-    let found = alerts(group.alerts)
-    let pairs = zip(group.alerts, found).compactMap { name, index in index.map { (name: name, index: $0) } }
-    checkTogether(pairs, labels: group.by, "a group")
-    for pair in pairs {
-      if let other = groupOf[pair.index] {
+    let members = alerts(group.alerts).compactMap { $0 }
+    checkLabels(members, group.by)
+    for member in members {
+      if let other = groupOf[member.first] {
         reporter.report(
-          .badGrouping, "`\(pair.name.text)` is in a group already", at: pair.name.range,
+          .badGrouping, "`\(member.name.text)` is in a group already", at: member.name.range,
           context: [(other.range, "this one")], hint: "an alert is told of by one group")
       }
-      groupOf[pair.index] = group.name
-      if !isOwn, let own = syntax.alerts.first(where: { $0.name.text == pair.name.text })?.repeatEvery {
+      groupOf[member.first] = group.name
+      if !isOwn, let own = syntax.alerts.first(where: { $0.name.text == member.name.text })?.repeatEvery {
         reporter.report(
-          .badGrouping, "`\(pair.name.text)` is told of by the group `\(group.name.text)`, so its own `repeat` means nothing",
-          at: own.range, context: [(pair.name.range, "in the group here")], hint: "write `repeat` in the group")
+          .badGrouping, "`\(member.name.text)` is told of by the group `\(group.name.text)`, so its own `repeat` means nothing",
+          at: own.range, context: [(member.name.range, "in the group here")], hint: "write `repeat` in the group")
       }
     }
-    guard !pairs.isEmpty, pairs.count == group.alerts.count else { return }
+    guard !members.isEmpty, members.count == group.alerts.count else { return }
     program.groups.append(
       TypedGroup(
-        name: group.name.text, origin: reporter.place(group.name.range), alerts: pairs.map(\.index),
+        name: group.name.text, origin: reporter.place(group.name.range), alerts: members.flatMap(\.all),
         by: group.by.map(\.text), waitNanos: wait, intervalNanos: interval, repeatNanos: again, listedMax: Int(listed)))
   }
 
@@ -204,32 +243,30 @@ extension Checker {
       checkDistinct(inhibition.targets, "alert")
       checkDistinct(inhibition.sources, "alert")
       checkDistinct(inhibition.equal, "label")
-      let pairs = zip(inhibition.targets + inhibition.sources, targets + sources).compactMap { name, index in
-        index.map { (name: name, index: $0) }
-      }
-      checkTogether(pairs, labels: inhibition.equal, "an inhibition")
-      var isSound = pairs.count == targets.count + sources.count
-      for (name, source) in zip(inhibition.sources, sources) {
-        guard let source else { continue }
-        for target in targets.compactMap({ $0 }) {
-          if reaches(target, source) {
+      let all = (targets + sources).compactMap { $0 }
+      checkLabels(all, inhibition.equal)
+      var isSound = all.count == targets.count + sources.count
+      for case let source? in sources {
+        for case let target? in targets {
+          // The burn alerts of an slo go together: the first stands for all.
+          if reaches(target.first, source.first) {
             isSound = false
             reporter.report(
               .badGrouping,
-              target == source
-                ? "`\(name.text)` would silence itself"
-                : "`\(name.text)` and `\(program.alerts[target].name)` would silence each other", at: name.range,
+              target.first == source.first
+                ? "`\(source.name.text)` would silence itself"
+                : "`\(source.name.text)` and `\(target.name.text)` would silence each other", at: source.name.range,
               hint: "nobody would be told of either; name the alert that explains the others as the only source")
           } else {
-            silences[source, default: []].append(target)
+            silences[source.first, default: []].append(target.first)
           }
         }
       }
       guard isSound else { continue }
       program.inhibitions.append(
         TypedInhibition(
-          origin: reporter.place(inhibition.range), targets: targets.compactMap { $0 }, sources: sources.compactMap { $0 },
-          equal: inhibition.equal.map(\.text)))
+          origin: reporter.place(inhibition.range), targets: targets.compactMap { $0 }.flatMap(\.all),
+          sources: sources.compactMap { $0 }.flatMap(\.all), equal: inhibition.equal.map(\.text)))
     }
   }
 
@@ -238,7 +275,7 @@ extension Checker {
   private mutating func check(_ maintenance: MaintenanceSyntax) {
     let found = alerts(maintenance.alerts)
     checkDistinct(maintenance.alerts, "alert")
-    let concerned = maintenance.alerts.isEmpty ? Array(program.alerts.indices) : found.compactMap { $0 }
+    let concerned = maintenance.alerts.isEmpty ? Array(program.alerts.indices) : found.compactMap { $0 }.flatMap(\.all)
     let known = Set(concerned.flatMap { labels(of: $0) })
     for matcher in maintenance.matchers where !known.contains(matcher.label.text) && !reporter.hasErrors {
       reporter.report(

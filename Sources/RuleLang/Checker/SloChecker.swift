@@ -15,6 +15,8 @@ struct CheckedBurn {
     var isInclusive: Bool
     var rate: Double
     var windows: [Int64]
+    /// Of its own; the SLO's holds where it is nil.
+    var minEvents: Int64?
   }
   var severity: String
   var conditions: [Condition]
@@ -41,7 +43,8 @@ extension Checker {
     let step = self.step(slo, pipeline)
     let period = self.period(slo, step: step)
     let burns = self.burns(slo, step: step, period: period, objective: objective)
-    let minEvents = self.minEvents(slo)
+    // One that is wrong has been reported.
+    let minEvents = slo.minEvents.map(self.minEvents) ?? (slo.seen[.minEvents] == nil ? 0 : nil)
     let counted = isOfWindows || !isKnown ? amounts(slo, pipeline) : events(slo, step: step, &pipeline)
     let keys = pipeline.windowing?.keyColumns ?? []
     let keyColumns = keys.map { pipeline.scope.columns[$0] }
@@ -252,8 +255,7 @@ extension Checker {
     }
   }
 
-  private func minEvents(_ slo: SloSyntax) -> Int64? {
-    guard let syntax = slo.minEvents else { return slo.seen[.minEvents] == nil ? 0 : nil }
+  private func minEvents(_ syntax: ExprSyntax) -> Int64? {
     guard let checked = expressions.check(syntax, in: .constant) else { return nil }
     guard case .int(let count)? = checked.constant, (0...1_000_000_000_000).contains(count) else {
       reporter.report(
@@ -387,7 +389,10 @@ extension Checker {
         "a total outage burns at \(numberText((1 / sloBudget(objective) * 100).rounded() / 100))",
         hint: "ask for less")
     }
-    return isGood ? CheckedBurn.Condition(isInclusive: syntax.isInclusive, rate: rate, windows: windows) : nil
+    let minEvents = syntax.minEvents.map(self.minEvents)
+    if case .some(nil) = minEvents { return nil }
+    return isGood
+      ? CheckedBurn.Condition(isInclusive: syntax.isInclusive, rate: rate, windows: windows, minEvents: minEvents ?? nil) : nil
   }
 
   private func report(_ window: Int64, at range: TextRange, step: Int64, period: SloPeriod) {
@@ -448,6 +453,7 @@ extension Checker {
         condition.isInclusive ? .greaterOrEqual : .greater, .column(column(.burn(nanos: window)), .float),
         .constant(.float(condition.rate), .float))
     }
+    let minEvents = condition.minEvents ?? minEvents
     if minEvents > 0, let longest = condition.windows.max() {
       parts.append(
         .compare(

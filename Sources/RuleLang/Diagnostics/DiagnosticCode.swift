@@ -204,7 +204,7 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       The items of a source: kafka, partitioned by, format, time, fields, require, dead_letter, late. Those of an alert: \
       on, when, for, keep_firing, severity, escalate, repeat, group, labels, annotations. Those of a group: alerts, by, wait, \
       interval, repeat, limit. Those of a maintenance window: from, to, every, zone, alerts, matching. Those of an slo: on, by, \
-      good, bad, total, objective, every, min_events, burn, labels, annotations.
+      good, bad, total, objective, every, min_events, burn, group, labels, annotations.
       """
     case .duplicateItem:
       """
@@ -389,7 +389,8 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
     case .badBurn:
       """
       `burn severity when rate > 14.4 over 1h and 5m or …`: one to four windows a condition, none twice, each a multiple of the time \
-      between two evaluations, no longer than a rolling objective's period nor than 20,160 evaluations; the rate is a number above 0.
+      between two evaluations, no longer than a rolling objective's period nor than 20,160 evaluations; the rate is a number above 0. \
+      `with min_events 100` behind the windows is a floor for this condition alone.
       """
     case .badDetector:
       """
@@ -412,8 +413,9 @@ public enum DiagnosticCode: String, Sendable, Hashable, CaseIterable {
       """
     case .badGrouping:
       """
-      `group` and `inhibit` name alerts of one source, and labels that each of them has. An alert is in one group at most, and \
-      no alert inhibits itself, neither directly nor by way of others. `limit` lists 1 to 1,000 alerts.
+      `group` and `inhibit` name alerts or slos, and labels that each of them has. An alert is in one group at most, and \
+      no alert inhibits itself, neither directly nor by way of others. `limit` lists 1 to 1,000 alerts. Sources may come together \
+      in at most 64 ways, in groups, inhibitions and joins.
       """
     case .badMaintenance:
       """

@@ -159,7 +159,10 @@ extension TypedProgram {
   }
 
   private func dumpNotifications(_ lines: inout [String]) {
-    func names(_ alerts: [Int]) -> String { alerts.map { self.alerts[$0].name }.joined(separator: ", ") }
+    func names(_ alerts: [Int]) -> String {
+      // Those of an slo have one name.
+      alerts.map { self.alerts[$0] }.map { $0.burn == nil ? $0.name : "\($0.name) \($0.severity)" }.joined(separator: ", ")
+    }
     for group in groups {
       let again = group.repeatNanos > 0 ? " repeat \(durationText(Double(group.repeatNanos)))" : ""
       lines.append(

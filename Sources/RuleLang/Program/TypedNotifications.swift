@@ -18,10 +18,10 @@ public struct TypedEscalation: Sendable, Hashable {
 
 /// `group`: alerts that are told of together. See docs/alerts.md.
 public struct TypedGroup: Sendable, Hashable {
-  /// Its own, or that of the alert in which it stands.
+  /// Its own, or that of the alert or slo in which it stands.
   public var name: String
   public var origin: SourceRange
-  /// Indexes among the program's alerts; all of one source.
+  /// Indexes among the program's alerts.
   public var alerts: [Int]
   /// Labels that each of the alerts has; alerts with the same values of them are one group.
   public var by: [String]
@@ -49,7 +49,7 @@ public struct TypedGroup: Sendable, Hashable {
 /// `inhibit`: while a source fires, targets with the same values of some labels are silent.
 public struct TypedInhibition: Sendable, Hashable {
   public var origin: SourceRange
-  /// Indexes among the program's alerts; all of one source of records.
+  /// Indexes among the program's alerts.
   public var targets: [Int]
   public var sources: [Int]
   public var equal: [String]

@@ -268,7 +268,7 @@ extension Parser {
     case .severity: alert.severity = try name("a severity")
     case .escalate: alert.escalations.append(try escalation())
     case .repeat: alert.repeatEvery = try expression()
-    case .group: alert.group = try alertGroup(alert.name)
+    case .group: alert.group = try ownGroup(alert.name, options: [.wait, .interval, .limit])
     case .labels: alert.labels = try templates()
     default: alert.annotations = try templates()
     }

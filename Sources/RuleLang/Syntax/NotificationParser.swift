@@ -13,13 +13,13 @@ extension Parser {
     return EscalationSyntax(severity: severity, after: try expression())
   }
 
-  /// Behind `group` in an alert: `by service wait 30s interval 5m limit 100`.
-  mutating func alertGroup(_ alert: NameSyntax) throws(SyntaxFailure) -> GroupSyntax {
+  /// Behind `group` in an alert or an SLO: `by service wait 30s interval 5m limit 100`.
+  mutating func ownGroup(_ alert: NameSyntax, options: [Keyword]) throws(SyntaxFailure) -> GroupSyntax {
     guard take(.by) else {
       throw unexpected("`by`", hint: "name the labels that alerts of a group have in common: `group by service`")
     }
     var group = GroupSyntax(name: alert, alerts: [alert], by: try names("a label"))
-    while [.wait, .interval, .limit].contains(keyword) {
+    while options.contains(keyword) {
       let word = keyword
       try item(word, &group.seen)
       group.options[word] = try expression()

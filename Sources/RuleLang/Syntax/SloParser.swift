@@ -3,7 +3,7 @@ import Catalog
 /// `slo` declarations: each is a stream with one stage behind its `where`.
 extension Parser {
   private static let sloItems: [Keyword] = [
-    .on, .by, .good, .bad, .total, .objective, .every, .minEvents, .burn, .labels, .annotations,
+    .on, .by, .good, .bad, .total, .objective, .every, .minEvents, .burn, .group, .labels, .annotations,
   ]
 
   mutating func slo() throws(SyntaxFailure) -> StreamSyntax {
@@ -78,6 +78,8 @@ extension Parser {
     case .every: slo.step = try value()
     case .minEvents: slo.minEvents = try value()
     case .burn: slo.burns.append(try burn())
+    // An slo has no `repeat` beside it.
+    case .group: slo.group = try ownGroup(slo.name, options: [.wait, .interval, .repeat, .limit])
     case .labels: slo.labels = try templates()
     default: slo.annotations = try templates()
     }
@@ -107,7 +109,16 @@ extension Parser {
     guard take(.over) else { throw unexpected("`over`", hint: Self.burnHint) }
     var windows = [try value()]
     while take(.and) { windows.append(try value()) }
+    var minEvents: ExprSyntax?
+    // `min_events` alone would be the next item of the slo.
+    if kind == .identifier, text(current) == "with" {
+      advance()
+      guard take(.minEvents) else {
+        throw unexpected("`min_events`", hint: "write `rate > 14.4 over 1h and 5m with min_events 100`")
+      }
+      minEvents = try value()
+    }
     return BurnSyntax.Condition(
-      range: range(from: start), isInclusive: isInclusive, rate: rate, windows: windows)
+      range: range(from: start), isInclusive: isInclusive, rate: rate, windows: windows, minEvents: minEvents)
   }
 }

@@ -277,6 +277,8 @@ struct SloSyntax {
   var step: ExprSyntax?
   var minEvents: ExprSyntax?
   var burns: [BurnSyntax] = []
+  /// `group by` in the SLO: of its burn alerts alone.
+  var group: GroupSyntax?
   var labels: [TemplateSyntax] = []
   var annotations: [TemplateSyntax] = []
   var seen: [Keyword: TextRange] = [:]
@@ -302,6 +304,8 @@ struct BurnSyntax {
     var isInclusive: Bool
     var rate: ExprSyntax
     var windows: [ExprSyntax]
+    /// `with min_events`; the SLO's own when it is left out.
+    var minEvents: ExprSyntax?
   }
   var severity: NameSyntax
   var conditions: [Condition]

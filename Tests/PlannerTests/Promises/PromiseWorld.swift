@@ -30,6 +30,7 @@ struct WrittenRecord: Hashable {
   var time: Int64
   var windowNanos: Int64
   var state: String
+  var severity: String
   /// `name=value`, sorted.
   var labels: [String]
 
@@ -45,6 +46,7 @@ struct WrittenRecord: Hashable {
       windowNanos = try time(window["end"]) - time(window["start"])
     }
     state = object["state"] as? String ?? ""
+    severity = object["severity"] as? String ?? ""
     labels = (object["labels"] as? [String: Any] ?? [:]).map { "\($0)=\($1)" }.sorted()
   }
 
@@ -83,6 +85,16 @@ struct PromiseInput {
     format = SimulatedFormat(columns: names)
     let cutTime = Self.start + (38 + Int64(random.upTo(8))) * minute + 23 * second
     let end = cutTime + 90 * minute
+    // For detectors: one that has just begun at the change, two that one without a past has learnt enough to find, and another
+    // level to the end.
+    let hasDetectors = (old.streams + new.streams).contains { stream in
+      stream.stages.contains { if case .detector = $0 { true } else { false } }
+    }
+    var outliers: [Int64: Int] = [:]
+    if hasDetectors {
+      outliers = [cutTime / minute - 1: 10_000, cutTime / minute + 45: 1_000_000, cutTime / minute + 60: 100_000_000]
+      for last in cutTime / minute + 75...end / minute { outliers[last] = 10_000_000_000 }
+    }
     let before = Set(old.sources.compactMap(\.topic))
     let after = Set(new.sources.compactMap(\.topic))
     var time = Self.start
@@ -95,7 +107,7 @@ struct PromiseInput {
           let key = random.upTo(1)
           let isHigh = (own / minute + Int64(key) * 7) % 19 < 12
           let values = names.map { name in
-            Self.value(columns[name] ?? [], own, key, isHigh, isBefore, &random)
+            Self.value(columns[name] ?? [], own, key, isHigh, isBefore, outliers[own / minute], &random)
           }
           records.append((SimulatedPlace(topic, partition), own, SimulatedFormat.payload(values)))
         }
@@ -105,7 +117,8 @@ struct PromiseInput {
   }
 
   private static func value(
-    _ fields: [TypedField], _ time: Int64, _ key: Int, _ isHigh: Bool, _ isBefore: Bool, _ random: inout SimulatedRandom
+    _ fields: [TypedField], _ time: Int64, _ key: Int, _ isHigh: Bool, _ isBefore: Bool, _ outlier: Int?,
+    _ random: inout SimulatedRandom
   ) -> String {
     guard let field = fields.first else { return "" }
     // Where only one side takes what is missing or too large, it comes when both sides are gone or there.
@@ -121,8 +134,16 @@ struct PromiseInput {
     case .duration:
       if !isBefore, random.happens(0.002) { return "\(90 * second)" }
       return "\((isHigh ? 3 : 1) * second / 2 * Int64(1 + random.upTo(1)))"
-    case .float, .bytes, .ratio: return "\(isHigh ? 64 + random.upTo(64) : random.upTo(8))"
+    case .float, .bytes, .ratio: return "\((outlier ?? 0) + (isHigh ? 64 + random.upTo(64) : random.upTo(8)))"
     }
+  }
+
+  /// The rows from a time on.
+  func from(_ time: Int64) -> PromiseInput {
+    var rest = self
+    rest.records.removeAll { $0.time < time }
+    rest.cut = 0
+    return rest
   }
 
   /// The latest event time before the change.

@@ -69,6 +69,7 @@ final class MemoryLog: Sendable {
     }
   }
 
+  var visible: Int { state.withLock { $0.visible } }
   var position: Int { state.withLock { $0.position } }
   var emptyReads: Int { state.withLock { $0.emptyReads } }
 

@@ -75,6 +75,27 @@ import Testing
       metric trace_spans = ended.spans
       """
 
+  /// Alerts and burn alerts of two sources, one 10 s and one 20 s behind, that meet in groups and inhibitions.
+  private static let meetingRules =
+    testSource("a", watermark: "10s") + testSource("b", watermark: "20s")
+      + """
+      stream minutes_a = a | window tumbling 1m by key | aggregate n = count(), worst = max(value)
+      stream halves_b = b | window tumbling 30s by key | aggregate n = count(), worst = max(value)
+      stream longer_b = halves_b | window tumbling 3m by key | aggregate worst = max(worst)
+      metric rows_a = minutes_a.n
+      metric rows_b = halves_b.n
+      alert HighA { on minutes_a when worst > 80 for 1m keep_firing 1m severity ticket escalate to page after 4m }
+      alert HighB { on halves_b when worst > 85 severity warning }
+      alert LongB { on longer_b when worst > 90 for 3m keep_firing 4m severity critical }
+      slo values_a { on a by key  bad value > 60  objective 90% over 8m  burn page when rate > 4 over 3m and 1m  burn ticket when rate >= 2 over 5m }
+      group Incident { alerts HighA, HighB, values_a  by key  wait 30s  interval 2m  repeat 5m }
+      alert Quiet { on halves_b when worst < 60 for 1m severity info repeat 2m escalate to ticket after 3m }
+      alert Other { on minutes_a when worst > 70 severity info repeat 4m }
+      inhibit Quiet, Other when LongB equal key
+      inhibit Quiet when HighA equal key
+      group All { alerts LongB  wait 0s  interval 1m }
+      """
+
   struct Case: Sendable, CustomTestStringConvertible {
     var seed: UInt64
     var workers: Int
@@ -121,6 +142,9 @@ import Testing
 
   @Test(arguments: cases)
   func joinsAreAsIfTheyHadNeverStopped(_ example: Case) throws { try check(example, Self.joinRules) }
+
+  @Test(arguments: cases)
+  func alertsOfTwoSourcesAreAsIfTheyHadNeverStopped(_ example: Case) throws { try check(example, Self.meetingRules) }
 
   private func check(_ example: Case, _ rules: String) throws {
     var random = SeededRandom(example.seed)

@@ -78,6 +78,13 @@ struct SimulatedWorkload {
     ("lonely_rows", "metric lonely_rows = lonely.n"), ("side_found", "metric side_found = sides.found"),
     ("trace_spans", "metric trace_spans = ended.spans"), ("trace_longest", "metric trace_longest = ended.longest"),
     ("Apart", "alert Apart { on both when n > 2 for 2m keep_firing 2m severity page }"),
+    (
+      "Meet",
+      "alert MeetA { on minutes when worst > 70 for 1m severity ticket escalate to page after 3m }\n"
+        + "alert MeetB { on counters when mean > 50 severity warning }\n"
+        + "group Meet { alerts MeetA, MeetB by key wait 30s interval 2m repeat 5m }\n"
+        + "alert Hushed { on counters when grown > 5 keep_firing 2m repeat 3m }\ninhibit Hushed when MeetA equal key"
+    ),
   ]
   /// These know more than open windows tell, which a lost checkpoint takes with it.
   private static let learning: [(name: String, text: String)] = [
@@ -96,7 +103,7 @@ struct SimulatedWorkload {
 
   /// Without these the sources have nothing to do with each other, and one may run before the other has partitions.
   private static let joining: Set<String> = [
-    "pair_rows", "pair_total", "pair_other", "lonely_rows", "side_found", "Apart",
+    "pair_rows", "pair_total", "pair_other", "lonely_rows", "side_found", "Apart", "Meet",
   ]
 
   init(data: UInt64, isShared: Bool) throws {
