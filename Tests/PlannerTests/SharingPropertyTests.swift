@@ -27,6 +27,40 @@ import Testing
   }
 }
 
+/// Aggregations by the same columns number their keys together, until those are too many (`KeyCoder`).
+@Suite struct SharedKeysTests {
+  private static func rows(_ seed: UInt64, keys: ClosedRange<Int>) -> [MemoryReader.Row] {
+    var random = Random(seed: seed)
+    return (0..<12_000).map { number in
+      // Few at first; then more than are numbered.
+      let key = random.int(0...(number < 4_000 ? keys.lowerBound : keys.upperBound))
+      return [
+        "ts": .timestamp((1_800_000_000_000 + Int64(number) * 10) * 1_000_000), "service": .string("service-\(key)"),
+        "region": random.chance(10) ? .null : .string(random.pick(["eu", "us"])),
+        "status": .int(Int64(random.pick([200, 404, 500]))), "latency": .null, "size": .bytes(1), "retries": .null,
+      ]
+    }
+  }
+
+  @Test(arguments: [(40...60, 4_096), (40...9_000, 4_096), (40...9_000, 100), (4_000...5_000, 7)])
+  func togetherAsOneByOne(_ keys: ClosedRange<Int>, _ batchRows: Int) throws {
+    let rules = [
+      "where status == 500 | window tumbling 1m by service", "where status >= 404 | window tumbling 10s by service",
+      "window tumbling 10s by service limit 50 keys", "where region == \"eu\" | window hopping 1m every 30s by service, region",
+      "window tumbling 1m by region, service", "window tumbling 30s by region", "where status != 200 | window tumbling 30s by region",
+      "where status == 404 | window tumbling 10s by service, region",
+    ].enumerated().map { number, stages in
+      "stream s\(number) = requests | \(stages) | aggregate n = count()\nmetric r\(number) = s\(number).n\n"
+    }
+    let partitions = [Self.rows(1, keys: keys), Self.rows(2, keys: keys)]
+    let together = try output(RandomRows.source + rules.joined(), partitions, batchRows: batchRows)
+    var apart: [String] = []
+    for rule in rules { apart += try output(RandomRows.source + rule, partitions, batchRows: batchRows) }
+    #expect(together.count > 500)
+    #expect(together.sorted() == apart.sorted())
+  }
+}
+
 /// A partition's watermark lies before all time until its first good row.
 @Suite struct FirstRowTests {
   @Test(arguments: [1, 7, 4_096]) func refusedRowsMayComeFirst(_ batchRows: Int) throws {

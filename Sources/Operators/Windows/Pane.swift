@@ -10,6 +10,8 @@ final class Pane: PanePartial, @unchecked Sendable {
   let states: [AggregateState]
   /// The same, to be called without counting references.
   let calls: ContiguousArray<Unmanaged<AggregateState>>
+  /// While rows come: by number of a `KeyCoder`, the group of that key and one; 0 where it has not come yet.
+  private var places = NativeArray<UInt16>()
   /// By state, whether rows of the pane were read before the state was there; nil as a rule.
   private(set) var lacking: [Bool]?
   /// Whether it only says what is to come of a pane that is still open.
@@ -69,6 +71,30 @@ final class Pane: PanePartial, @unchecked Sendable {
     return Pane(announcing: self, keyTypes: definition.keyTypes)
   }
 
+  /// Writes the group of each row's key, as `GroupTable.assign`. Only ever with one coder.
+  func assign(
+    _ coder: KeyCoder, rows: UnsafePointer<Int32>, count: Int, groups: UnsafeMutablePointer<Int32>
+  ) {
+    places.grow(to: coder.count, filling: 0)
+    let codes = coder.codes
+    let known = places.base
+    for index in 0..<count {
+      let code = Int(codes[Int(rows[index])])
+      let place = known[code]
+      if place != 0 {
+        groups[index] = Int32(place) &- 1
+      } else {
+        var hash = coder.hash(of: code)
+        table.assign(coder.keys, rows: rows + index, hashes: &hash, count: 1, groups: groups + index)
+        // Restored panes may have more groups than fit.
+        if groups[index] < Int32(UInt16.max) { known[code] = UInt16(truncatingIfNeeded: groups[index] &+ 1) }
+      }
+    }
+  }
+
+  /// No more rows will come.
+  func forgetCodes() { places = NativeArray() }
+
   /// Adds the groups of another pane, those whose key belongs to `shard`.
   func merge(_ other: Pane, shard: Int, shardCount: Int) {
     withUnsafeTemporaryAllocation(of: Int32.self, capacity: 2 * other.table.count) { memory in
@@ -100,5 +126,5 @@ final class Pane: PanePartial, @unchecked Sendable {
     scope.shardCount == 1 || (0..<table.count).allSatisfy { scope.owns(table.hash(of: $0)) }
   }
 
-  var bytes: Int { table.bytes + states.reduce(0) { $0 + $1.bytes } }
+  var bytes: Int { table.bytes + 2 * places.count + states.reduce(0) { $0 + $1.bytes } }
 }

@@ -7,6 +7,10 @@ final class PanePartialTask: PartialTask {
   private let definition: PaneAggregation
   private let contents: PaneContents
   private var keys = KeyColumns()
+  /// Shared with others by the same keys; nil where there are none.
+  private let coder: KeyCoder?
+  /// Whether the rows at hand have been numbered by it; then they are not hashed.
+  private var isCoded = false
   /// Open panes by partition, ascending by start.
   private var open: [[Pane]] = []
   private let scratch: PaneScratch
@@ -38,6 +42,7 @@ final class PanePartialTask: PartialTask {
     self.definition = definition
     contents = definition.contents
     scratch = context.shared { PaneScratch(batchRows: context.batchRows) }
+    coder = definition.isOverWindows ? nil : context.coder(slots: definition.keySlots, types: definition.keyTypes)
     let steps = definition.states.enumerated().map { index, state in
       Step(state: index, argument: state.argument ?? -1, filter: state.filter ?? -1)
     }
@@ -47,8 +52,11 @@ final class PanePartialTask: PartialTask {
   override func process(_ batch: Batch, _ selection: Selection) {
     guard selection.count > 0 else { return }
     makeRoom(for: batch.partition)
-    keys.bind(batch, slots: definition.keySlots)
-    keys.hashRows(selection.rows, count: selection.count, into: scratch.hashes)
+    isCoded = coder?.prepare(batch, selection) ?? false
+    if !isCoded {
+      keys.bind(batch, slots: definition.keySlots)
+      keys.hashRows(selection.rows, count: selection.count, into: scratch.hashes)
+    }
     let times = batch.times
     var low = times[Int(selection.rows[0])]
     var high = low
@@ -131,8 +139,18 @@ final class PanePartialTask: PartialTask {
     var rows = rows
     var count = count
     if pane.table.count < definition.keyLimit - count {
-      pane.table.assign(keys, rows: rows, hashes: hashes, count: count, groups: scratch.groups)
+      if isCoded, let coder {
+        pane.assign(coder, rows: rows, count: count, groups: scratch.groups)
+      } else {
+        pane.table.assign(keys, rows: rows, hashes: hashes, count: count, groups: scratch.groups)
+      }
     } else {
+      var hashes = hashes
+      if isCoded {
+        keys.bind(batch, slots: definition.keySlots)
+        keys.hashRows(rows, count: count, into: scratch.hashes)
+        hashes = UnsafePointer(scratch.hashes)
+      }
       let kept = pane.table.assign(
         keys, rows: rows, hashes: hashes, count: count, groups: scratch.groups, limit: definition.keyLimit,
         kept: scratch.keptRows)
@@ -215,6 +233,7 @@ final class PanePartialTask: PartialTask {
     while place < open[partition].count {
       let pane = open[partition][place]
       if pane.end <= watermark {
+        pane.forgetCodes()
         emit(pane)
         current[partition].pane = nil
         open[partition].remove(at: place)

@@ -25,6 +25,10 @@ public final class Batch {
   public let capacity: Int
   /// For rows of a source: the ordinal of their partition in the engine. Partial aggregates are kept apart by it.
   public var partition = 0
+  /// For rows of a source: how many columns come from their records, the same for everybody who reads them. 0 for other rows.
+  public let recordColumns: Int
+  /// For rows of a source: another number for each batch.
+  public internal(set) var number: UInt64 = 0
   private let ownsTimes: Bool
   private let ascending: UnsafeMutablePointer<Int32>
 
@@ -35,6 +39,7 @@ public final class Batch {
       records.columns + computed.map { Column(type: $0, capacity: 0) })
     times = records.columns[records.schema.timeField].ints
     offsets = records.offsets
+    recordColumns = records.columns.count
     ownsTimes = false
     ascending = Self.makeAscending(capacity)
   }
@@ -51,6 +56,7 @@ public final class Batch {
     times = .allocate(capacity: capacity)
     times.initialize(repeating: 0, count: capacity)
     offsets = nil
+    recordColumns = 0
     ownsTimes = true
     ascending = Self.makeAscending(capacity)
   }

@@ -43,6 +43,8 @@ public final class RecordWriter {
   private(set) var times: [Int64] = []
   /// Records at or before this time were written before a restart and are dropped.
   public var suppressThrough = beforeAllTime
+  /// What was drained last.
+  private var expected = (bytes: 0, keys: 0, entries: 0)
   /// The open record and its key.
   private var text = RecordText()
   private var key = RecordText()
@@ -94,6 +96,7 @@ public final class RecordWriter {
   public func close(_ origin: RecordOrigin, time: Int64, orderTime: Int64? = nil) {
     let place = orderTime ?? time
     if place <= suppressThrough, suppressThrough != beforeAllTime { return }
+    if pending.entries.isEmpty { makeRoom() }
     appendIdentity(origin, time: time)
     // Behind the id, which was made without it.
     let hasOwnKey = key.count > 0
@@ -119,20 +122,23 @@ public final class RecordWriter {
     text.append(json: "\"}")
   }
 
+  /// The next advance writes about as much as the last one. Not when that is drained: its memory is free by the first record.
+  private func makeRoom() {
+    pending.bytes.reserveCapacity(expected.bytes)
+    pending.keys.reserveCapacity(expected.keys)
+    pending.entries.reserveCapacity(expected.entries)
+    times.reserveCapacity(expected.entries)
+  }
+
   /// Moves out what lies at or before `bound`, sorted by (time, rule, key); equal ones stay in the order in
   /// which they were written.
   func drain(through bound: Int64 = afterAllTime) -> SortedRecords {
     let order = RecordOrder.sorted(pending, times, through: bound)
     let records = SortedRecords(batch: pending, times: times, order: order)
     if order.count == times.count {
-      // The next advance writes about as much.
-      let sizes = (pending.bytes.count, pending.keys.count, pending.entries.count)
+      expected = (pending.bytes.count, pending.keys.count, pending.entries.count)
       pending = OutputBatch()
-      pending.bytes.reserveCapacity(sizes.0)
-      pending.keys.reserveCapacity(sizes.1)
-      pending.entries.reserveCapacity(sizes.2)
       times = []
-      times.reserveCapacity(sizes.2)
     } else {
       keepOnly { self.times[$0] > bound }
     }

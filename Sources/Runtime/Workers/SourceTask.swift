@@ -36,6 +36,7 @@ final class SourceTask {
   func process(_ partition: PartitionState) {
     batch.rowCount = records.rowCount
     batch.partition = partition.ordinal
+    batch.number += 1
     if let prepare, records.rowCount > 0 { prepare.process(batch, batch.all) }
     let failed = firstFailures()
     let startWatermark = partition.watermark
