@@ -42,6 +42,8 @@ public struct EngineStatus: Sendable {
   public var recordsByKind: [Int] = []
   public var batches = 0
   public var batchNanos: Int64 = 0
+  /// Checkpoints whose barrier a worker has passed.
+  public var captures = 0
   /// The longest batch since the barrier of the last checkpoint.
   public var batchNanosSinceBarrier: Int64 = 0
   /// The longest batch since the barrier of the checkpoint before the last one.
@@ -382,6 +384,7 @@ final class EngineShared: @unchecked Sendable {
       for (rule, own) in part.rules.enumerated() { status.rules[rule] += own }
       status.batches += part.batches
       status.batchNanos += part.batchNanos
+      status.captures = max(status.captures, part.captures)
       status.batchNanosSinceBarrier = max(status.batchNanosSinceBarrier, part.longestBatch.now)
       status.batchNanosMax = max(status.batchNanosMax, part.longestBatch.now, part.longestBatch.before)
       status.stateKeys += part.state.keys

@@ -337,6 +337,7 @@ extension Worker {
     try engine.merger.arrive(shard: number, partitions: partitions.map(\.ordinal), epoch: request.epoch)
     if request.captures {
       stats.longestBatch = (0, stats.longestBatch.now)
+      stats.captures += 1
       publishStats()
     }
     engine.answer(part, worker: number, epoch: request.epoch)
@@ -444,6 +445,8 @@ extension Worker {
 struct WorkerStats: Sendable {
   var batches = 0
   var batchNanos: Int64 = 0
+  /// Barriers at which state was captured.
+  var captures = 0
   /// Nanoseconds of the longest batch since the last checkpoint's barrier, and between it and the one before.
   var longestBatch: (now: Int64, before: Int64) = (0, 0)
   var partitions: [(ordinal: Int, counters: PartitionCounters)] = []

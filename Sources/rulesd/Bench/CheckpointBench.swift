@@ -34,7 +34,6 @@ struct CheckpointBench {
   private struct Run {
     var rows = 0
     var nanos: Int64 = 0
-    var barriers = 0
     var pauseNanos: Int64 = 0
     /// The longest batch while the process still gets memory that it never had, and from then on.
     var coldNanos: Int64 = 0
@@ -117,9 +116,7 @@ struct CheckpointBench {
     let source = LoopingSource(schema: graph.sources[0].schema, files: files, committed: offsets)
     let coordinator = try makeCoordinator(graph, source, checkpoints: checkpoints) { event in
       switch event {
-      case .barrier(let pause):
-        run.barriers += 1
-        run.pauseNanos = max(run.pauseNanos, pause)
+      case .barrier(let pause): run.pauseNanos = max(run.pauseNanos, pause)
       case .checkpoint(_, let keys, let bytes, let nanos):
         run.checkpoints += 1
         run.keys = keys
@@ -135,9 +132,10 @@ struct CheckpointBench {
     run.pauseNanos = 0
     while monotonicNanos() - began < Int64(seconds) * 1_000_000_000 {
       _ = try coordinator.step(timeoutMillis: 5)
-      let longest = coordinator.engines.map(\.status.batchNanosSinceBarrier).max() ?? 0
+      let status = coordinator.engines.map(\.status)
+      let longest = status.map(\.batchNanosSinceBarrier).max() ?? 0
       // The first checkpoint's copies, and the second's while the store still holds the first, lie in new memory.
-      if checkpoints, run.barriers <= 2 {
+      if checkpoints, status.contains(where: { $0.captures <= 2 }) {
         run.coldNanos = max(run.coldNanos, longest)
       } else {
         run.batchNanos = max(run.batchNanos, longest)
